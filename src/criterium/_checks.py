@@ -1,0 +1,44 @@
+"""Checks of arguments, with messages that name the argument, what it was and what it should be."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'exact'?"`` for a near miss, and an empty string for a far one."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def choice(argument: str, value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is one of `known`, else raise a `ValueError` with the nearest names."""
+    options = list(known)
+    if value not in options:
+        raise ValueError(
+            f"{argument}: got {value!r}, expected one of {', '.join(options)}{nearest(str(value), options)}"
+        )
+    return value
+
+
+def positive(argument: str, value: float) -> float:
+    """Return `value` if it is a finite number above zero, else raise a `ValueError`."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{argument}: got {value!r}, expected a finite number above 0")
+    return value
+
+
+def non_negative(argument: str, value: float) -> float:
+    """Return `value` if it is a finite number of at least zero, else raise a `ValueError`."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{argument}: got {value!r}, expected a finite number of at least 0")
+    return value
+
+
+def at_least(argument: str, value: int, least: int) -> int:
+    """Return `value` if it is a whole number of at least `least`, else raise a `ValueError`."""
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"{argument}: got {value!r}, expected a whole number of at least {least}")
+    return int(value)

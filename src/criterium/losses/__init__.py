@@ -1,0 +1,1 @@
+"""Losses: one file a paper, one contract for all of them."""

@@ -1,0 +1,197 @@
+"""What every criterion shares: shapes, ignored rows, class weights, soft targets and reduction.
+
+A loss file states its maths for single rows, ``rows(logits (M, C), target (M,)) -> (M,)``;
+`per_example_loss` gives it everything that `torch.nn.CrossEntropyLoss` users expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from criterium._checks import choice
+
+Rows = Callable[[Tensor, Tensor], Tensor]
+"""``(M, C)`` logits and ``(M,)`` class indices, or ``(M, C)`` class probabilities, to ``(M,)`` losses."""
+
+Prepare = Callable[[Tensor, Tensor], Tensor]
+"""``(N, C)`` logits and an ``(N,)`` mask of the rows that count, to ``(N, C)`` logits."""
+
+
+def per_example_loss(
+    rows: Rows,
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    dense: Rows | None = None,
+    prepare: Prepare | None = None,
+) -> Tensor:
+    """Apply a loss for rows to logits and targets of any shape that `torch.nn.CrossEntropyLoss` takes.
+
+    ``mean`` is sum(w_i l_i) / sum(w_i) with w_i = sum_k q_ik weight_k, where q is the one-hot or the
+    given class distribution of row i; it is 0, with zero gradient, where no row counts. A soft target
+    means the expectation l_i = sum_k q_ik loss(logits_i, k), evaluated only where q_ik > 0; `dense`
+    is its closed form over all classes, where a loss has one. `prepare` changes the logits by
+    statistics over the batch before rows are looked at one by one.
+    """
+    choice("reduction", reduction, ("none", "mean", "sum"))
+    soft = _check(logits, target, weight)
+    if torch.is_autocast_enabled(logits.device.type):
+        with torch.autocast(logits.device.type, enabled=False):
+            return _apply(rows, logits, target, soft, weight, ignore_index, reduction, dense, prepare)
+    return _apply(rows, logits, target, soft, weight, ignore_index, reduction, dense, prepare)
+
+
+def _apply(
+    rows: Rows,
+    logits: Tensor,
+    target: Tensor,
+    soft: bool,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    dense: Rows | None,
+    prepare: Prepare | None,
+) -> Tensor:
+    # Half precision has too few digits for sums over classes; float64 stays what it is.
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    shape = logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else logits.shape[:0]
+    table = _classes_last(logits).to(dtype)
+    class_weight = None if weight is None else weight.to(device=logits.device, dtype=dtype)
+
+    if soft:
+        distribution = _classes_last(target).to(dtype)
+        table = table if prepare is None else prepare(table, table.new_ones(table.shape[0], dtype=torch.bool))
+        losses = (dense or _expectation(rows))(table, distribution)
+        scale = None if class_weight is None else distribution @ class_weight
+        count = table.new_tensor(table.shape[0]) if scale is None else scale.sum()
+    else:
+        index = target.reshape(-1).long()
+        valid = index != ignore_index
+        index = index.where(valid, torch.zeros_like(index))
+        _check_range(index, table.shape[1], ignore_index)
+        table = table if prepare is None else prepare(table, valid)
+        losses = rows(table, index)
+        losses = losses.where(valid, torch.zeros_like(losses))
+        scale = None if class_weight is None else class_weight[index] * valid
+        count = valid.sum().to(dtype) if scale is None else scale.sum()
+
+    if scale is not None:
+        losses = losses * scale
+    if reduction == "none":
+        return losses.reshape(shape)
+    total = losses.sum()
+    # Where nothing counts the sum is zero already; dividing it by one keeps it so.
+    return total if reduction == "sum" else total / count.where(count > 0, torch.ones_like(count))
+
+
+def _expectation(rows: Rows) -> Rows:
+    def expected(table: Tensor, distribution: Tensor) -> Tensor:
+        # One evaluation for each class that has mass: two a row for mixup and CutMix.
+        row, column = (distribution > 0).nonzero(as_tuple=True)
+        losses = rows(table[row], column) * distribution[row, column]
+        return losses.new_zeros(table.shape[0]).index_add(0, row, losses)
+
+    return expected
+
+
+def _classes_last(values: Tensor) -> Tensor:
+    if values.dim() == 1:
+        return values.unsqueeze(0)
+    return values if values.dim() == 2 else values.movedim(1, -1).reshape(-1, values.shape[1])
+
+
+def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
+    """Raise a `ValueError` for arguments that do not fit; return whether the target is soft."""
+    if not logits.is_floating_point():
+        raise ValueError(f"logits: got dtype {logits.dtype}, expected a floating-point type")
+    if logits.dim() == 0 or logits.shape[min(1, logits.dim() - 1)] == 0:
+        raise ValueError(
+            f"logits: got shape {tuple(logits.shape)}, expected (N, C), (C,) or (N, C, d1, ..., dK)"
+            " with at least one class"
+        )
+    classes = logits.shape[0] if logits.dim() == 1 else logits.shape[1]
+    indices = () if logits.dim() == 1 else (logits.shape[0], *logits.shape[2:])
+    soft = target.is_floating_point()
+    wanted = tuple(logits.shape) if soft else indices
+    if tuple(target.shape) != wanted:
+        kind = "class probabilities" if soft else "class indices"
+        raise ValueError(
+            f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted}"
+            f" for logits of shape {tuple(logits.shape)}"
+        )
+    if target.dtype == torch.bool or target.is_complex():
+        raise ValueError(f"target: got dtype {target.dtype}, expected class indices or class probabilities")
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise ValueError(f"weight: got shape {tuple(weight.shape)}, expected ({classes},), one number a class")
+    return soft
+
+
+def _check_range(index: Tensor, classes: int, ignore_index: int) -> None:
+    # On a GPU the look would stall the queue at every step; there the indexing itself asserts.
+    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
+        return
+    try:
+        low, high = (int(bound) for bound in index.aminmax())
+    except RuntimeError:  # under vmap a value cannot be looked at
+        return
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
+            f" or ignore_index={ignore_index}"
+        )
+
+
+
+
+class Criterion(nn.Module):
+    """The module shell of a loss function: holds its options, and no parameters.
+
+    Options are plain attributes, so a schedule can write ``criterion.temperature = 0.5``; options that
+    are tensors, and `weight`, are buffers and move with ``.to()``.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        *,
+        weight: Tensor | None,
+        ignore_index: int,
+        reduction: str,
+        **options: Any,
+    ) -> None:
+        """Keep `function` and its options."""
+        super().__init__()
+        self._function = function
+        self._options = tuple(options)
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.reduction = choice("reduction", reduction, ("none", "mean", "sum"))
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of `logits` for `target`, shaped as for `torch.nn.CrossEntropyLoss`."""
+        return self._function(
+            logits,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            **{name: getattr(self, name) for name in self._options},
+        )
+
+    def extra_repr(self) -> str:
+        """Return the options that a printed module shows."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in (*self._options, "reduction"))
