@@ -1,0 +1,47 @@
+"""Objectives: one file a paper. A file put into this folder is found by name, with no edit elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from criterium._checks import choice, nearest
+from criterium.objectives.base import Choice, GradientTransform, Objective, Range, Task
+
+__all__ = ["OBJECTIVES", "Choice", "GradientTransform", "Objective", "Range", "Task", "build"]
+
+
+def _discover() -> dict[str, type[Objective]]:
+    found: dict[str, type[Objective]] = {}
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
+        for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
+            if isinstance(value, type) and issubclass(value, Objective) and value is not Objective:
+                found[value.name] = value
+    return found
+
+
+OBJECTIVES: dict[str, type[Objective]] = _discover()
+
+
+def build(name: str, options: Mapping[str, Any] | None = None) -> Objective:
+    """Return the objective called `name`, with `options` in place of its published defaults.
+
+    Raises:
+        ValueError: no such objective, or no such option, with the nearest names; or a value that the
+            objective does not take.
+
+    Example:
+        >>> build("exact", {"margin": 0.5}).margin
+        0.5
+
+    """
+    kind = OBJECTIVES[choice("objective", name, OBJECTIVES)]
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in options or {}:
+        if option not in known:
+            has = f"has the options {', '.join(known)}" if known else "has no options"
+            raise ValueError(f"objective {name}: got option {option!r}, but it {has}{nearest(option, known)}")
+    return kind(**(options or {}))

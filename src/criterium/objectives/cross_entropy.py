@@ -1,0 +1,25 @@
+"""Cross-entropy: what everything else is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from criterium.objectives.base import Choice, Objective, Task
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Cross-entropy, with label smoothing if asked for."""
+
+    name = "cross-entropy"
+    summary = "maximum likelihood, the usual way"
+    paper = "Good 1952; smoothing: Szegedy et al. 2016, arXiv:1512.00567"
+    search = {"label_smoothing": Choice((0.0, 0.05, 0.1))}
+
+    label_smoothing: float = 0.0
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `torch.nn.CrossEntropyLoss`."""
+        return (nn.CrossEntropyLoss(label_smoothing=self.label_smoothing),)

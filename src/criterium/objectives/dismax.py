@@ -1,0 +1,63 @@
+"""DisMax: distances to all prototypes, and images mixed by quadrants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from criterium.heads import DisMaxHead
+from criterium.losses.fractional_probability import (
+    fractional_probability_loss,
+    mix_quadrants,
+    mixed_targets,
+)
+from criterium.losses.isomax import isomax_loss
+from criterium.objectives.base import Choice, Objective, Task
+
+
+@dataclass(frozen=True)
+class DisMax(Objective):
+    """Logits from a distance and the mean distance; half of each batch of images is mixed.
+
+    Data without images is not mixed: there are no quadrants to exchange.
+    """
+
+    name = "dismax"
+    summary = "distances to all prototypes as logits, mixed images, max-mean logit entropy score"
+    paper = "Macêdo et al. 2022, Distinction Maximization Loss, arXiv:2205.05874"
+    search = {"alpha": Choice((0.5, 1.0))}
+    score = "mmles"
+    mixes = True
+
+    alpha: float = 1.0
+    entropic_scale: float = 10.0
+
+    def head(self, in_features: int, task: Task) -> nn.Module:
+        """Return the head of all distances."""
+        return DisMaxHead(in_features, task.num_classes)
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return the loss of a batch whose second half is mixed, or of one that is not."""
+        return (_DisMaxLoss(self.alpha, self.entropic_scale),)
+
+    def transform_batch(self, inputs: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+        """Mix the second half of a batch of images."""
+        if not task.is_image:
+            return inputs, target
+        height, width = inputs.shape[-2:]
+        return mix_quadrants(inputs), mixed_targets(target, task.num_classes, (height, width))
+
+
+class _DisMaxLoss(nn.Module):
+    def __init__(self, alpha: float, entropic_scale: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.entropic_scale = entropic_scale
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if not target.is_floating_point():
+            return isomax_loss(logits, target, entropic_scale=self.entropic_scale)
+        return fractional_probability_loss(
+            logits, target, alpha=self.alpha, entropic_scale=self.entropic_scale
+        )

@@ -1,0 +1,61 @@
+"""Stochastically smoothed top-k calibrated hinge losses, balanced and for long-tailed classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from criterium.heads import NormalizedLinear
+from criterium.losses.noised_topk import NoisedTopKHingeLoss
+from criterium.objectives.base import Choice, Objective, Task
+
+
+@dataclass(frozen=True)
+class NoisedTopK(Objective):
+    """Hinge between the true logit and the smoothed (k+1)-th largest."""
+
+    name = "noised-topk"
+    summary = "calibrated top-k hinge, smoothed by noise on the logits"
+    paper = "Garcin et al. 2022, Stochastic smoothing of the top-K calibrated hinge loss, arXiv:2202.02193"
+    search = {"epsilon": Choice((0.2, 0.5, 1.0))}
+
+    epsilon: float = 1.0
+    samples: int = 5
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `NoisedTopKHingeLoss` for the k that the classifier is judged on."""
+        return (NoisedTopKHingeLoss(k=task.k, epsilon=self.epsilon, samples=self.samples),)
+
+
+@dataclass(frozen=True)
+class NoisedTopKImbalanced(Objective):
+    """The same on cosine logits, with margins that are wider for rare classes."""
+
+    name = "noised-topk-imbalanced"
+    summary = "calibrated top-k hinge with wider margins for rare classes, cosine head"
+    paper = "Garcin et al. 2022, section 3.4, arXiv:2202.02193"
+    search = {"max_margin": Choice((0.1, 0.2, 0.4)), "scale": Choice((30.0, 50.0, 60.0))}
+
+    max_margin: float = 0.2
+    scale: float = 50.0
+    epsilon: float = 0.01
+    samples: int = 5
+
+    def head(self, in_features: int, task: Task) -> nn.Module:
+        """Return a head whose logits are cosines."""
+        return NormalizedLinear(in_features, task.num_classes)
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `NoisedTopKHingeLoss` with margins that go as n_c^(-1/4)."""
+        margin = torch.tensor(task.class_counts, dtype=torch.float64).pow(-0.25)
+        return (
+            NoisedTopKHingeLoss(
+                k=task.k,
+                epsilon=self.epsilon,
+                margin=(self.max_margin * margin / margin.max()).float(),
+                scale=self.scale,
+                samples=self.samples,
+            ),
+        )

@@ -1,0 +1,43 @@
+"""Differentiable top-k classification: cross-entropy on relaxed top-k membership."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss
+from criterium.objectives.base import Choice, Objective, Task
+
+
+@dataclass(frozen=True)
+class TopK(Objective):
+    """Half of the weight on being first, half on being among the first k."""
+
+    name = "topk"
+    summary = "cross-entropy on being among the top k, by a differentiable sorting network"
+    paper = "Petersen et al. 2022, Differentiable Top-k Classification Learning, arXiv:2206.07290"
+    search = {"steepness": Choice((0.5, 1.0, 2.0)), "first": Choice((0.25, 0.5, 0.75))}
+
+    first: float = 0.5
+    relaxation: str = "odd_even"
+    distribution: str = "logistic_phi"
+    steepness: float = 1.0
+    art_lambda: float = 0.5
+    candidates: int | None = 16
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `TopKCrossEntropyLoss` for the k that the classifier is judged on."""
+        p_k = (1.0,) if task.k == 1 else (self.first, *[0.0] * (task.k - 2), 1 - self.first)
+        # Candidates save time where classes are many; where they are few, all of them take part.
+        few = self.candidates is None or self.candidates >= task.num_classes
+        return (
+            TopKCrossEntropyLoss(
+                p_k=p_k,
+                relaxation=self.relaxation,
+                distribution=self.distribution,
+                steepness=self.steepness,
+                art_lambda=self.art_lambda,
+                candidates=None if few else self.candidates,
+            ),
+        )
