@@ -129,7 +129,9 @@ def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
     if target.dtype == torch.bool or target.is_complex():
         raise ValueError(f"target: got dtype {target.dtype}, expected class indices or class probabilities")
     if weight is not None and tuple(weight.shape) != (classes,):
-        raise ValueError(f"weight: got shape {tuple(weight.shape)}, expected ({classes},), one number a class")
+        raise ValueError(
+            f"weight: got shape {tuple(weight.shape)}, expected ({classes},), one number a class"
+        )
     return soft
 
 
@@ -146,8 +148,6 @@ def _check_range(index: Tensor, classes: int, ignore_index: int) -> None:
             f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
             f" or ignore_index={ignore_index}"
         )
-
-
 
 
 class Criterion(nn.Module):

@@ -46,7 +46,7 @@ def expected_accuracy(logits: Tensor, target: Tensor, *, temperature: float = 1.
         deterministically, so it is exact in evaluation too. `k` is not in the paper.
 
     """
-    rows = _accuracy_rows(temperature, None, k, logits)
+    rows = _accuracy_rows(temperature, None, k)
     return per_example_loss(rows, logits, target, reduction="none")
 
 
@@ -98,7 +98,7 @@ def exact_loss(
         margin without one; here they are separate options.
 
     """
-    rows = _accuracy_rows(temperature, margin, k, logits)
+    rows = _accuracy_rows(temperature, margin, k)
     return per_example_loss(
         lambda table, index: 1 - rows(table, index),
         logits,
@@ -110,13 +110,12 @@ def exact_loss(
     )
 
 
-def _accuracy_rows(temperature: float, margin: float | None, k: int, logits: Tensor) -> Rows:
+def _accuracy_rows(temperature: float, margin: float | None, k: int) -> Rows:
     _check_options(temperature, margin, k)
-    classes = logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 0
-    if k > classes:
-        raise ValueError(f"k: got {k}, expected at most the number of classes, {classes}")
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
+        if k > table.shape[1]:
+            raise ValueError(f"k: got {k}, expected at most the number of classes, {table.shape[1]}")
         own = index.unsqueeze(1)
         gap = table.gather(1, own) - table
         if margin is not None:

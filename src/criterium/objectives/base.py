@@ -24,6 +24,10 @@ class Choice:
     values: tuple[Any, ...]
 
 
+Search = Mapping[str, Range | Choice]
+"""By option: where its values are searched."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What an objective may know of the data: training rows only."""
@@ -54,7 +58,7 @@ class Objective:
     summary: ClassVar[str]
     paper: ClassVar[str]
     learning_rate: ClassVar[float] = 0.1  # published, for SGD with momentum 0.9
-    search: ClassVar[Mapping[str, Range | Choice]] = {}
+    search: ClassVar[Search] = {}
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out
 

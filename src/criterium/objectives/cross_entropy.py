@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
-from criterium.objectives.base import Choice, Objective, Task
+from criterium.objectives.base import Choice, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class CrossEntropy(Objective):
     name = "cross-entropy"
     summary = "maximum likelihood, the usual way"
     paper = "Good 1952; smoothing: Szegedy et al. 2016, arXiv:1512.00567"
-    search = {"label_smoothing": Choice((0.0, 0.05, 0.1))}
+    search: ClassVar[Search] = {"label_smoothing": Choice((0.0, 0.05, 0.1))}
 
     label_smoothing: float = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from criterium.losses.fractional_probability import (
     mixed_targets,
 )
 from criterium.losses.isomax import isomax_loss
-from criterium.objectives.base import Choice, Objective, Task
+from criterium.objectives.base import Choice, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class DisMax(Objective):
     name = "dismax"
     summary = "distances to all prototypes as logits, mixed images, max-mean logit entropy score"
     paper = "Macêdo et al. 2022, Distinction Maximization Loss, arXiv:2205.05874"
-    search = {"alpha": Choice((0.5, 1.0))}
+    search: ClassVar[Search] = {"alpha": Choice((0.5, 1.0))}
     score = "mmles"
     mixes = True
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from criterium.losses.exact import ExactLoss
-from criterium.objectives.base import Choice, GradientTransform, Objective, Task
+from criterium.objectives.base import Choice, GradientTransform, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Exact(Objective):
     summary = "expected accuracy under logit noise, maximised directly"
     paper = "Karpukhin et al. 2022, EXACT: How to Train Your Accuracy, arXiv:2205.09615"
     learning_rate = 0.5
-    search = {"margin": Choice((None, 0.5, 1.0, 5.0, 10.0))}
+    search: ClassVar[Search] = {"margin": Choice((None, 0.5, 1.0, 5.0, 10.0))}
 
     margin: float | None = None
     start: float = 10.0
@@ -34,7 +35,7 @@ class Exact(Objective):
     def schedule(self, criteria: Sequence[nn.Module], progress: float) -> None:
         """Lower the temperature: geometrically, as the authors lower the variance."""
         for criterion in criteria:
-            criterion.temperature = self.start * (self.end / self.start) ** progress  # type: ignore[assignment]
+            criterion.temperature = self.start * (self.end / self.start) ** progress
 
     def gradient_transform(self) -> GradientTransform:
         """Return the paper's gradient normaliser, which takes the place of clipping."""

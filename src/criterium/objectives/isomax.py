@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from criterium.heads import IsoMaxHead, IsoMaxPlusHead
 from criterium.losses.isomax import IsoMaxLoss
-from criterium.objectives.base import Choice, Objective, Task
+from criterium.objectives.base import Choice, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class IsoMax(Objective):
     name = "isomax"
     summary = "distances to prototypes as logits, entropic scale in training only"
     paper = "Macêdo et al. 2021, Entropic Out-of-Distribution Detection, arXiv:1908.05569"
-    search = {"entropic_scale": Choice((5.0, 10.0, 20.0))}
+    search: ClassVar[Search] = {"entropic_scale": Choice((5.0, 10.0, 20.0))}
     score = "es"
 
     entropic_scale: float = 10.0

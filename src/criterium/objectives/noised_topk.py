@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from criterium.heads import NormalizedLinear
 from criterium.losses.noised_topk import NoisedTopKHingeLoss
-from criterium.objectives.base import Choice, Objective, Task
+from criterium.objectives.base import Choice, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class NoisedTopK(Objective):
     name = "noised-topk"
     summary = "calibrated top-k hinge, smoothed by noise on the logits"
     paper = "Garcin et al. 2022, Stochastic smoothing of the top-K calibrated hinge loss, arXiv:2202.02193"
-    search = {"epsilon": Choice((0.2, 0.5, 1.0))}
+    search: ClassVar[Search] = {"epsilon": Choice((0.2, 0.5, 1.0))}
 
     epsilon: float = 1.0
     samples: int = 5
@@ -36,7 +37,7 @@ class NoisedTopKImbalanced(Objective):
     name = "noised-topk-imbalanced"
     summary = "calibrated top-k hinge with wider margins for rare classes, cosine head"
     paper = "Garcin et al. 2022, section 3.4, arXiv:2202.02193"
-    search = {"max_margin": Choice((0.1, 0.2, 0.4)), "scale": Choice((30.0, 50.0, 60.0))}
+    search: ClassVar[Search] = {"max_margin": Choice((0.1, 0.2, 0.4)), "scale": Choice((30.0, 50.0, 60.0))}
 
     max_margin: float = 0.2
     scale: float = 50.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss
-from criterium.objectives.base import Choice, Objective, Task
+from criterium.objectives.base import Choice, Objective, Search, Task
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TopK(Objective):
     name = "topk"
     summary = "cross-entropy on being among the top k, by a differentiable sorting network"
     paper = "Petersen et al. 2022, Differentiable Top-k Classification Learning, arXiv:2206.07290"
-    search = {"steepness": Choice((0.5, 1.0, 2.0)), "first": Choice((0.25, 0.5, 0.75))}
+    search: ClassVar[Search] = {"steepness": Choice((0.5, 1.0, 2.0)), "first": Choice((0.25, 0.5, 0.75))}
 
     first: float = 0.5
     relaxation: str = "odd_even"

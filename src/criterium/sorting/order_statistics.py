@@ -214,7 +214,7 @@ def _poisson_binomial(lose: Tensor, win: Tensor, k: int) -> tuple[Tensor, Tensor
 
 
 def _pairs(polynomials: Tensor) -> Tensor:
-    return polynomials.reshape(*polynomials.shape[:-2], -1, 2, polynomials.shape[-1])
+    return polynomials.reshape(*polynomials.shape[:-2], polynomials.shape[-2] // 2, 2, polynomials.shape[-1])
 
 
 def _multiply(a: Tensor, b: Tensor, k: int) -> Tensor:

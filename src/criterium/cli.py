@@ -1,0 +1,342 @@
+"""The command `criterium`: parses, calls, prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from criterium import __version__
+
+if TYPE_CHECKING:
+    from criterium.comparison import Progress, Study
+    from criterium.training import Recipe
+
+app = typer.Typer(
+    help="Train classifiers in several published ways, side by side, and see which to use.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[str, typer.Option(help="A source (see: criterium list data), such as digits or npz:FILE.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the official files of a data set.")]
+Label = Annotated[str | None, typer.Option(help="Column of a table that holds the classes.")]
+Ood = Annotated[
+    str | None, typer.Option(help="Inputs from elsewhere: classes:A,B, another source, array, or none.")
+]
+Model = Annotated[str, typer.Option(help="A model (see: criterium list models) or pkg.module:factory.")]
+K = Annotated[
+    int | None, typer.Option("--k", help="The k of top-k. [default: 3, fewer where classes are few]")
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the training rows.")]
+BatchSize = Annotated[int, typer.Option(help="Rows a step.")]
+Optimizer = Annotated[str, typer.Option(help="sgd (Nesterov momentum 0.9) or adamw.")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", "--learning-rate", help="For all objectives; not tuned if given."),
+]
+WeightDecay = Annotated[float | None, typer.Option(help="For all objectives; not tuned if given.")]
+Schedule = Annotated[str, typer.Option(help="cosine or step.")]
+Warmup = Annotated[float, typer.Option(help="Share of the steps over which the learning rate rises.")]
+Clip = Annotated[float | None, typer.Option(help="Largest norm of the gradient.")]
+Augment = Annotated[str, typer.Option(help="none or crop-flip.")]
+Cutmix = Annotated[float, typer.Option(help="Share of the batches mixed by CutMix, 0 to 1.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to. [default: a new one under runs]")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished comparison.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"criterium {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OBJECTIVE]...", help="Which to compare (see: criterium list objectives)."),
+    ] = None,
+    objectives: Annotated[
+        list[str] | None, typer.Option(help="The same, as an option: names with commas between.")
+    ] = None,
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    label: Label = None,
+    ood: Ood = None,
+    model: Model = "mlp",
+    seeds: Annotated[str, typer.Option(help="How many, or which: 5 or 0,1,7.")] = "5",
+    k: K = None,
+    tune: Annotated[
+        int, typer.Option(help="Settings to try for each objective on validation rows; 0: as published.")
+    ] = 4,
+    epochs: Epochs = 30,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "sgd",
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    schedule: Schedule = "cosine",
+    warmup: Warmup = 0.05,
+    clip: Clip = None,
+    augment: Augment = "none",
+    cutmix: Cutmix = 0.0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time. [default: one a core; one on a GPU]")
+    ] = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted comparison.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train several objectives on the same data under the same protocol, and compare them."""
+    with _one_line_errors():
+        from criterium import comparison
+
+        asked = [*_names(objectives or []), *(names or [])]
+        with _progress(quiet or as_json) as progress:
+            if resume is not None:
+                study = comparison.resume(resume, progress=progress)
+            else:
+                study = comparison.compare(
+                    data,
+                    objectives=asked or comparison.DEFAULT_OBJECTIVES,
+                    model=model,
+                    seeds=_seeds(seeds),
+                    k=k,
+                    tune=tune,
+                    data_dir=data_dir,
+                    label=label,
+                    ood=ood,
+                    recipe=_recipe(
+                        epochs=epochs,
+                        batch_size=batch_size,
+                        optimizer=optimizer,
+                        learning_rate=learning_rate,
+                        weight_decay=weight_decay,
+                        schedule=schedule,
+                        warmup=warmup,
+                        clip=clip,
+                        augment=augment,
+                        cutmix=cutmix,
+                    ),
+                    device=device,
+                    precision=precision,
+                    jobs=jobs,
+                    out=out,
+                    progress=progress,
+                )
+        _show(study, as_json)
+
+
+@app.command()
+def train(
+    objective: Annotated[str, typer.Argument(help="Which (see: criterium list objectives).")],
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    label: Label = None,
+    ood: Ood = None,
+    model: Model = "mlp",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    k: K = None,
+    epochs: Epochs = 30,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "sgd",
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    schedule: Schedule = "cosine",
+    warmup: Warmup = 0.05,
+    clip: Clip = None,
+    augment: Augment = "none",
+    cutmix: Cutmix = 0.0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    out: Out = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train one objective once, with its published settings unless options say otherwise."""
+    with _one_line_errors():
+        from criterium import comparison
+
+        with _progress(quiet or as_json) as progress:
+            study = comparison.compare(
+                data,
+                objectives=[objective],
+                model=model,
+                seeds=[seed],
+                k=k,
+                tune=0,
+                data_dir=data_dir,
+                label=label,
+                ood=ood,
+                recipe=_recipe(
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    optimizer=optimizer,
+                    learning_rate=learning_rate,
+                    weight_decay=weight_decay,
+                    schedule=schedule,
+                    warmup=warmup,
+                    clip=clip,
+                    augment=augment,
+                    cutmix=cutmix,
+                ),
+                device=device,
+                precision=precision,
+                jobs=1,
+                out=out,
+                progress=progress,
+            )
+        _show(study, as_json)
+
+
+@app.command()
+def evaluate(run: RunFolder, as_json: Json = False) -> None:
+    """Compute the table anew from the predictions in a run folder; needs no model and no GPU."""
+    with _one_line_errors():
+        from criterium import comparison
+
+        _show(comparison.open_study(run), as_json)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="Where to. [default: report.html in the folder]")] = None,
+) -> None:
+    """Write the HTML report of a run folder."""
+    with _one_line_errors():
+        from criterium import comparison
+
+        typer.echo(comparison.open_study(run).report(out))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="objectives, models, data or metrics.")] = "objectives",
+) -> None:
+    """List what there is, one line each."""
+    with _one_line_errors():
+        from criterium._checks import choice
+
+        kind = choice("what", what, ("objectives", "models", "data", "metrics"))
+        rows = _catalogue(kind)
+        width = max(len(name) for name, _ in rows)
+        for name, words in rows:
+            typer.echo(f"{name:<{width}}  {words}")
+
+
+def _catalogue(kind: str) -> list[tuple[str, str]]:
+    if kind == "objectives":
+        from criterium.objectives import OBJECTIVES
+
+        return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
+    if kind == "metrics":
+        from criterium.evaluation.metrics import METRICS
+
+        return [
+            (name, f"{metric.description} ({metric.better} is better)") for name, metric in METRICS.items()
+        ]
+    if kind == "models":
+        from criterium.models import MODELS
+
+        return list(MODELS.items())
+    from criterium.data import SOURCES
+
+    return list(SOURCES.items())
+
+
+def _names(values: list[str]) -> list[str]:
+    """Split names at commas and blanks, but not between the options of one objective."""
+    return [name for value in values for name in re.split(r"\s+|,(?![^,:]*=)", value.strip()) if name]
+
+
+def _seeds(text: str) -> int | list[int]:
+    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
+        return int(text)
+    if re.fullmatch(r"[0-9]+(,[0-9]+)*,?", text) and "," in text:
+        return [int(part) for part in text.split(",") if part]
+    raise ValueError(f"seeds: got {text!r}, expected how many (5), or which (0,1,7)")
+
+
+def _recipe(**values: Any) -> Recipe:
+    from criterium.training import Recipe
+
+    return Recipe(**values)
+
+
+@contextmanager
+def _progress(silent: bool) -> Iterator[Progress]:
+    """Show what is going on while it lasts, and after Ctrl-C how to go on."""
+    from rich.console import Console
+
+    from criterium.comparison import Progress
+    from criterium.terminal import Live, Plain
+
+    console = Console(stderr=True)
+    live = Live(console) if console.is_terminal and not silent else None
+    progress = live or (Progress() if silent else Plain(console))
+    try:
+        with live or nullcontext():
+            yield progress
+    except KeyboardInterrupt:
+        done = "what is finished is kept; go on with: criterium compare --resume"
+        typer.echo(f"interrupted; {done} {progress.folder}" if progress.folder else "interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show(study: Study, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"folder": str(study.folder), **study.table.to_dict()}, ensure_ascii=False))
+        return
+    typer.echo(str(study.table))
+    typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        _fail(_in_words(error))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _fail(words: str) -> NoReturn:
+    typer.echo(f"criterium: {words}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What a training step costs, relative to the baseline's, measured side by side."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from criterium.comparison.plan import Plan, configure
+from criterium.training.loop import Trainer, accelerator_for, build_model, task_of
+
+_ROUNDS = 9
+_SECONDS = 0.06
+
+
+def measure_cost(plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the time of a training step of each objective, in units of the baseline's.
+
+    Objectives take turns in short rounds, one process alone, so that whatever else the machine does falls
+    on all of them; the median over rounds of the ratio within a round is returned.
+    """
+    torch.set_num_threads(plan.threads)
+    dataset = plan.source.load()
+    accelerator = accelerator_for(plan.device, plan.precision)
+    task = task_of(dataset, plan.k)
+    steppers = {}
+    for label in plan.objectives:
+        objective, recipe = configure(label, settings[label], plan.recipe)
+        model = build_model(plan.model, objective, dataset, task, plan.seeds[0])
+        steppers[label] = Stepper(Trainer(model, objective, dataset, recipe, task, 0, accelerator))
+    for stepper in steppers.values():
+        stepper.steps(3)  # first calls allocate
+    count = max(1, int(_SECONDS / steppers[plan.baseline].seconds_per_step(3)))
+    ratios: dict[str, list[float]] = {label: [] for label in steppers}
+    for _ in range(_ROUNDS):
+        taken = {label: stepper.seconds_per_step(count) for label, stepper in steppers.items()}
+        for label, seconds in taken.items():
+            ratios[label].append(seconds / taken[plan.baseline])
+    return {label: statistics.median(values) for label, values in ratios.items()}
+
+
+class Stepper:
+    """Makes training steps without end, batch after batch."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        """Begin with the first epoch."""
+        self.trainer = trainer
+        self.epoch = 0
+        self.batches = trainer.batches(0)
+
+    def steps(self, count: int) -> None:
+        """Make `count` steps."""
+        self.trainer.model.train()
+        for _ in range(count):
+            batch = next(self.batches, None)
+            if batch is None:
+                self.epoch += 1
+                self.batches = self.trainer.batches(self.epoch)
+                batch = next(self.batches)
+            self.trainer.update(*batch, rate=1e-6)
+
+    def seconds_per_step(self, count: int) -> float:
+        """Make `count` steps and return the time each took."""
+        self._wait()
+        started = time.perf_counter()
+        self.steps(count)
+        self._wait()
+        return (time.perf_counter() - started) / count
+
+    def _wait(self) -> None:
+        device = self.trainer.accelerator.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)

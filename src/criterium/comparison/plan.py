@@ -1,0 +1,134 @@
+"""What a comparison is to do, as plain values that can be written down and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from criterium import objectives
+from criterium._checks import at_least
+from criterium.data import Dataset, load
+from criterium.objectives import Objective
+from criterium.training import Recipe
+
+_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which data: the arguments of `criterium.data.load`."""
+
+    data: str = "digits"
+    data_dir: str | None = None
+    label: str | None = None
+    ood: str | None = None
+    validation: float = 0.2
+
+    def load(self) -> Dataset:
+        """Return the data, read once in each process."""
+        return _load(self)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(source: Source) -> Dataset:
+    return load(**dataclasses.asdict(source))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything needed to run a comparison again.
+
+    `objectives` are names, or names with options: ``"exact:margin=0.5"``, where options are the objective's
+    own or settings of the `Recipe`; options that are given are not tuned.
+    """
+
+    source: Source
+    model: str
+    objectives: tuple[str, ...]
+    seeds: tuple[int, ...]
+    k: int
+    tune: int
+    recipe: Recipe
+    device: str
+    precision: str
+    jobs: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the data."""
+        at_least("tune", self.tune, 0)
+        at_least("jobs", self.jobs, 1)
+        at_least("k", self.k, 1)
+        for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
+            if not values:
+                raise ValueError(f"{name}: got none, expected at least one")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: got {', '.join(map(str, values))}, expected each only once")
+        for label in self.objectives:
+            configure(label, {}, self.recipe)
+
+    @property
+    def baseline(self) -> str:
+        """The objective that the others are compared with: plain cross-entropy, else the first."""
+        return "cross-entropy" if "cross-entropy" in self.objectives else self.objectives[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON has it."""
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """Return the plan that `to_dict` wrote down."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "source": Source(**values["source"]),
+                    "recipe": Recipe(**values["recipe"]),
+                    "objectives": tuple(values["objectives"]),
+                    "seeds": tuple(values["seeds"]),
+                }
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"plan: a setting is missing or unknown ({error})") from error
+
+
+def parse(label: str) -> tuple[str, dict[str, Any]]:
+    """Return name and options of ``"name:option=value,option=value"``.
+
+    Example:
+        >>> parse("exact:margin=0.5,standardize=false")
+        ('exact', {'margin': 0.5, 'standardize': False})
+
+    """
+    name, _, rest = label.partition(":")
+    options = {}
+    for part in filter(None, rest.split(",")):
+        option, equals, text = part.partition("=")
+        if not equals:
+            raise ValueError(f"objective: got {label!r}, expected name:option=value,...; {part!r} has no '='")
+        try:
+            options[option.strip()] = json.loads("null" if text == "none" else text)
+        except json.JSONDecodeError:
+            options[option.strip()] = text.strip()
+    return name.strip(), options
+
+
+def configure(label: str, setting: Mapping[str, Any], recipe: Recipe) -> tuple[Objective, Recipe]:
+    """Return objective and recipe of `label`, with the values of `setting` where the label gives none."""
+    name, given = parse(label)
+    values = {**setting, **given}
+    own = {option: value for option, value in values.items() if option not in _RECIPE}
+    objective = objectives.build(name, own)
+    return objective, dataclasses.replace(recipe, **{o: v for o, v in values.items() if o in _RECIPE})
+
+
+def slug(label: str) -> str:
+    """Return `label` as a file name."""
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", label)

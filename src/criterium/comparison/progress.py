@@ -1,0 +1,28 @@
+"""What a comparison tells while it works; the terminal draws it, and silence is the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Progress:
+    """Does nothing but remember the folder; a display overrides what it shows."""
+
+    folder: Path | None = None
+
+    def begin(self, folder: Path) -> None:
+        """Be told where everything is written."""
+        self.folder = folder
+
+    def stage(self, title: str, total: int) -> None:
+        """Begin a stage of `total` runs."""
+
+    def running(self, shares: Mapping[str, float]) -> None:
+        """Show which runs are under way, and the share of each that is done."""
+
+    def finished(self, name: str, words: str) -> None:
+        """One run is done; `words` says what came out."""
+
+    def note(self, words: str) -> None:
+        """Say something that is no run."""

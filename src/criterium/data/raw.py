@@ -1,0 +1,93 @@
+"""What a source hands over: rows as NumPy arrays, before any split, fit or statistic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from criterium.data.columns import Column
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs with a class index each."""
+
+    inputs: Array
+    targets: Array
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.targets)
+
+    def __getitem__(self, index: Array) -> Rows:
+        """Return the rows that an index array or a mask picks."""
+        return Rows(self.inputs[index], self.targets[index])
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The contents of a source; `train` holds all rows where the source has no `test`.
+
+    Inputs are uint8 images (N, C, H, W) or float32 features (N, F); where `columns` is set they are
+    the cells of a table (see `criterium.data.columns`), which features are made from after the split.
+    """
+
+    classes: tuple[str, ...]
+    train: Rows
+    validation: Rows | None = None
+    test: Rows | None = None
+    ood: Array | None = None
+    columns: tuple[Column, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, Rows]:
+        """Return the parts that the source has, by name."""
+        named = {"training": self.train, "validation": self.validation, "test": self.test}
+        return {name: rows for name, rows in named.items() if rows is not None}
+
+
+def keep_classes(raw: Raw, kept: Array) -> Raw:
+    """Return the rows whose class is in `kept` (indices, ascending), classes numbered anew."""
+    number = np.full(len(raw.classes), -1)
+    number[kept] = np.arange(len(kept))
+
+    def renumber(rows: Rows) -> Rows:
+        targets = number[rows.targets]
+        return Rows(rows.inputs, targets)[targets >= 0]
+
+    return replace(
+        raw,
+        classes=tuple(raw.classes[index] for index in kept),
+        train=renumber(raw.train),
+        validation=None if raw.validation is None else renumber(raw.validation),
+        test=None if raw.test is None else renumber(raw.test),
+    )
+
+
+def check_classes(raw: Raw) -> Raw:
+    """Return `raw` with the classes of its training rows; raise a `ValueError` if other rows have more."""
+    trained = np.unique(raw.train.targets)
+    for name, rows in raw.parts().items():
+        if len(rows) == 0:
+            raise ValueError(f"data: the {name} part holds no rows")
+        unknown = np.setdiff1d(rows.targets, trained)
+        if len(unknown):
+            raise ValueError(
+                f"data: class {raw.classes[unknown[0]]!r} occurs in the {name} part"
+                " but not in the training part, so no model can learn it"
+            )
+    if len(trained) < 2:
+        raise ValueError(f"data: got one class, {raw.classes[trained[0]]!r}, expected at least two")
+    return raw if len(trained) == len(raw.classes) else keep_classes(raw, trained)
+
+
+def listed(names: list[str], most: int = 10) -> str:
+    """Return names for a note, the first few of many."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,117 @@
+"""What a trained model said about the rows it did not learn from, as one table that can be kept on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from criterium._checks import choice
+from criterium._files import whole
+
+SPLITS = ("validation", "test", "ood")
+"""`ood` are inputs from elsewhere: of none of the classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits, targets and scores of the validation rows, the test rows and the inputs from elsewhere.
+
+    Args:
+        logits: (N, C), as the model gives them, before any temperature; kept as float32.
+        target: (N,) class indices 0 to C - 1; -1 for inputs from elsewhere.
+        split: (N,) words, each one of `SPLITS`.
+        score: (N,), higher where the model takes the input for one of its classes; kept as float32.
+
+    Raises:
+        ValueError: if shapes do not fit, a value is not finite, a target is no class or a split unknown.
+
+    >>> rows = Predictions([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, -1], ["validation", "test", "ood"],
+    ...                    [2.0, 1.0, 0.5])
+    >>> rows.where("test").target
+    array([1])
+    """
+
+    logits: np.ndarray
+    target: np.ndarray
+    split: np.ndarray
+    score: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Bring the four arrays to their types and check them."""
+        types = {"logits": np.float32, "target": np.int64, "split": str, "score": np.float32}
+        for name, dtype in types.items():
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
+            raise ValueError(f"logits: got shape {self.logits.shape}, expected (N, C) with C at least 2")
+        rows, classes = self.logits.shape
+        for name in ("target", "split", "score"):
+            if getattr(self, name).shape != (rows,):
+                shape = getattr(self, name).shape
+                raise ValueError(f"{name}: got shape {shape}, expected ({rows},), one a row of logits")
+        for split in np.unique(self.split):
+            choice("split", str(split), SPLITS)
+        for name in ("logits", "score"):
+            values = getattr(self, name)
+            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+            if not finite.all():
+                bad = rows - np.count_nonzero(finite)
+                raise ValueError(f"{name}: got {bad} of {rows} rows with values that are not finite")
+        elsewhere = self.split == "ood"
+        wrong = np.where(elsewhere, self.target != -1, (self.target < 0) | (self.target >= classes))
+        if wrong.any():
+            row = int(wrong.argmax())
+            wanted = "-1" if elsewhere[row] else f"0 to {classes - 1}"
+            got = f"{self.target[row]} in the {self.split[row]} split"
+            raise ValueError(f"target: got {got}, expected {wanted}")
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.target)
+
+    def where(self, split: str) -> Predictions:
+        """Return the rows of one split; none, where it is empty."""
+        rows = self.split == choice("split", split, SPLITS)
+        return Predictions(self.logits[rows], self.target[rows], self.split[rows], self.score[rows])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as one Parquet file, which appears under its name only once it is whole."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        logits = pa.FixedSizeListArray.from_arrays(pa.array(self.logits.ravel()), self.logits.shape[1])
+        table = pa.table(
+            {
+                "split": pa.array(self.split, pa.string()).dictionary_encode(),
+                "target": pa.array(self.target.astype(np.int32)),
+                "score": pa.array(self.score),
+                "logits": logits,
+            }
+        )
+        with whole(path) as partial:
+            pq.write_table(table, partial, use_dictionary=["split"])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Read what `save` wrote, to the bit.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no Parquet file, or one without the four columns.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            table: Any = pq.read_table(path, columns=["split", "target", "score", "logits"])
+            logits = table["logits"].combine_chunks()
+            flat = logits.flatten().to_numpy().reshape(len(table), logits.type.list_size)
+            columns = [table[name].to_numpy() for name in ("target", "split", "score")]
+        except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: is no table of predictions ({error})") from error
+        return cls(flat, *columns)

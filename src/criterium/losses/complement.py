@@ -1,0 +1,79 @@
+"""Complement entropy: how evenly the probability that misses the true class spreads over the others."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from criterium.losses._contract import Criterion, per_example_loss
+
+
+def complement_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the entropy of the softmax over the wrong classes, divided by the number of classes.
+
+    loss(s, y) = (1/C) Σ_{j≠y} P_j log P_j, P = softmax of the logits of the classes other than y. It lies
+    between −log(C − 1) / C, all wrong classes alike, and 0, and does not depend on s_y. The paper minimises
+    it in a second update after each update for cross-entropy.
+
+    Args:
+        logits: (N, C), (C,) or (N, C, d1, ..., dK).
+        target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
+        ignore_index: class index of the rows that do not count.
+        reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
+
+    Returns:
+        The loss, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: an argument that does not fit.
+
+    >>> import torch
+    >>> complement_entropy(torch.tensor([[9.0, 1.0, 1.0]]), torch.tensor([0]))  # −log(2) / 3
+    tensor(-0.2310)
+
+    Paper: Chen et al., "Complement Objective Training", ICLR 2019, arXiv:1903.01182: the complement entropy.
+
+    *Deviations*: the authors form P_j = p_j / (1 − p_y + 1e-7) and log(P_j + 1e-10), which lets the loss
+    vanish, and the gradient go wrong by cancellation, once p_y is close to 1 (in float32 from a gap of
+    logits of about 16). Here both are formed in log-space from the wrong classes alone.
+    """
+    return per_example_loss(
+        _rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+    )
+
+
+def _rows(logits: Tensor, target: Tensor) -> Tensor:
+    # Far enough below every logit for a probability of exactly zero, but finite, as are its products with
+    # upstream gradients: −inf would give 0·(−inf) in the sum, and nothing to normalise for C = 1.
+    below = -math.sqrt(torch.finfo(logits.dtype).max)
+    wrong = logits.scatter(1, target.unsqueeze(1), below)
+    return (wrong.softmax(dim=1) * wrong.log_softmax(dim=1)).sum(dim=1) / logits.shape[1]
+
+
+class ComplementEntropyLoss(Criterion):
+    """The module of `complement_entropy`, with the same options.
+
+    >>> import torch
+    >>> ComplementEntropyLoss(reduction="sum")(torch.zeros(2, 3), torch.tensor([0, 1]))
+    tensor(-0.4621)
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        super().__init__(complement_entropy, weight=weight, ignore_index=ignore_index, reduction=reduction)

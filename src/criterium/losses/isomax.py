@@ -1,0 +1,87 @@
+"""The loss of IsoMax, IsoMax+ and DisMax: cross-entropy of logits times an entropic scale."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from criterium._checks import positive
+from criterium.losses._contract import Criterion, per_example_loss
+
+
+def isomax_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    entropic_scale: float = 10.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the logits times `entropic_scale`, for the heads that measure distances.
+
+    loss(s, y) = −log softmax(E s)_y, E = `entropic_scale`. The scale is for training only: predictions
+    and scores come from the logits as they are, whose softmax then has a high entropy.
+
+    Args:
+        logits: (N, C), (C,) or (N, C, d1, ..., dK), of `criterium.heads.IsoMaxHead`, `IsoMaxPlusHead`
+            or `DisMaxHead`.
+        target: class indices, or class probabilities of the shape of `logits`.
+        entropic_scale: E, above 0.
+        weight: (C,) weight of each class.
+        ignore_index: class index of the rows that do not count.
+        reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
+
+    Returns:
+        The loss, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: an argument that does not fit.
+
+    >>> import torch
+    >>> isomax_loss(torch.tensor([[-0.1, -0.3]]), torch.tensor([0]))
+    tensor(0.1269)
+
+    Paper: Macêdo et al., "Entropic Out-of-Distribution Detection", IJCNN 2021, arXiv:1908.05569: the second
+    part of the IsoMax loss; the same in arXiv:2105.14399 (IsoMax+) and arXiv:2205.05874 (DisMax).
+
+    *Deviations*: log-softmax, where the authors take the logarithm of a softmax that underflows, and the
+    loss is infinite, once E times a gap of logits exceeds about 104.
+    """
+    scale = positive("entropic_scale", entropic_scale)
+
+    # Class indices and class probabilities alike.
+    def rows(logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(scale * logits, target, reduction="none")
+
+    return per_example_loss(
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=rows
+    )
+
+
+class IsoMaxLoss(Criterion):
+    """The module of `isomax_loss`, with the same options.
+
+    >>> import torch
+    >>> IsoMaxLoss(entropic_scale=1.0)(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
+    tensor(0.6931)
+    """
+
+    entropic_scale: float
+
+    def __init__(
+        self,
+        *,
+        entropic_scale: float = 10.0,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        super().__init__(
+            isomax_loss,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            entropic_scale=positive("entropic_scale", entropic_scale),
+        )

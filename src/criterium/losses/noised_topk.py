@@ -1,0 +1,142 @@
+"""Noised top-k hinge: the margin of the true class over a smoothed (k+1)-th largest (Garcin et al., 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from criterium._checks import at_least, non_negative, positive
+from criterium.losses._contract import Criterion, per_example_loss
+from criterium.sorting.noised import noised_kth
+
+
+def noised_topk_hinge(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    k: int = 5,
+    epsilon: float = 1.0,
+    margin: float | Tensor = 1.0,
+    scale: float = 1.0,
+    samples: int = 5,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Hinge between the true class's logit and the smoothed (k+1)-th largest of all logits.
+
+    l = max(0, a (m_y + s̃_[k+1] - s_y)),  s̃_[k+1] = 1/S sum_i (k+1)-th largest of s + ε Z_i
+
+    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`). The true class is one of those
+    ranked. With one margin for all classes this is the paper's balanced loss; with a margin for each,
+    m_c proportional to n_c^(-1/4), on the cosine logits of a `NormalizedLinear` head and with scale a, it
+    is the imbalanced one.
+
+    Args:
+        logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
+        target: class indices, or class probabilities of the logits' shape.
+        k: the k of top-k, 1 to C - 1.
+        epsilon: scale ε >= 0 of the noise, in logits.
+        margin: m, in logits: a number, or ``(C,)``, one for each class.
+        scale: a > 0; it multiplies the hinge, not the logits.
+        samples: number S of draws.
+        noise: the draws, in place of fresh ones: the logits' shape with a last dimension of size S.
+        generator: where fresh draws come from, on the logits' device; the global one if not given. A module
+            keeps it, and pickles and copies its state.
+        weight: ``(C,)`` class weights.
+        ignore_index: class index whose rows do not count.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+
+    Returns:
+        The loss; with ``"none"`` of the shape of the class indices.
+
+    Raises:
+        ValueError: for arguments outside their range; it names them.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]] * 3)
+        >>> target = torch.tensor([0, 2, 3])
+        >>> noised_topk_hinge(logits, target, k=1, epsilon=0.0, reduction="none")
+        tensor([0., 2., 3.])
+
+    Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
+    classification", ICML 2022.
+
+    Deviations from the authors' code: those of `criterium.sorting.noised_kth`; the margins of classes
+    are given, not computed from counts, and keep the logits' precision.
+    """
+    _check(k, epsilon, margin, scale, samples)
+    classes = logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 0
+    if noise is not None:
+        if noise.shape[:-1] != logits.shape:
+            raise ValueError(f"noise: got shape {tuple(noise.shape)}, expected {(*logits.shape, 'S')}")
+        noise = noise.movedim(min(1, logits.dim() - 1), -2).reshape(-1, classes, noise.shape[-1])
+
+    def smoothed(table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return s̃_[k+1], one for each row, and the margins, one for each class."""
+        if k >= classes:
+            raise ValueError(f"k: got {k}, expected at most C - 1 = {classes - 1}")
+        margins = torch.as_tensor(margin, dtype=table.dtype, device=table.device)
+        if margins.shape not in ((), (classes,)):
+            raise ValueError(f"margin: got shape {tuple(margins.shape)}, expected a number or ({classes},)")
+        kth = noised_kth(table, k + 1, epsilon=epsilon, samples=samples, noise=noise, generator=generator)
+        return kth, margins.expand(classes)
+
+    def rows(table: Tensor, index: Tensor) -> Tensor:
+        kth, margins = smoothed(table)
+        true = table.gather(1, index.unsqueeze(1)).squeeze(1)
+        return (scale * (margins[index] + kth - true)).relu()
+
+    def dense(table: Tensor, distribution: Tensor) -> Tensor:
+        kth, margins = smoothed(table)
+        return (distribution * (scale * (margins + kth.unsqueeze(1) - table)).relu()).sum(dim=1)
+
+    return per_example_loss(
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
+    )
+
+
+class NoisedTopKHingeLoss(Criterion):
+    """Module of `noised_topk_hinge`, with its options; they are checked when it is made."""
+
+    def __init__(
+        self,
+        *,
+        k: int = 5,
+        epsilon: float = 1.0,
+        margin: float | Tensor = 1.0,
+        scale: float = 1.0,
+        samples: int = 5,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        _check(k, epsilon, margin, scale, samples)
+        super().__init__(
+            noised_topk_hinge,
+            k=k,
+            epsilon=epsilon,
+            margin=margin,
+            scale=scale,
+            samples=samples,
+            noise=noise,
+            generator=generator,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+
+def _check(k: int, epsilon: float, margin: float | Tensor, scale: float, samples: int) -> None:
+    at_least("k", k, 1)
+    non_negative("epsilon", epsilon)
+    positive("scale", scale)
+    at_least("samples", samples, 1)
+    if not isinstance(margin, Tensor):
+        non_negative("margin", margin)

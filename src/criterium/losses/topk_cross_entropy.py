@@ -1,0 +1,182 @@
+"""Top-k cross-entropy: the likelihood that the true class is among the k highest (Petersen et al., 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from criterium._checks import choice
+from criterium.losses._contract import Criterion, per_example_loss
+from criterium.sorting.topk import check_options, rank_probabilities
+
+HALF = (0.5, 0.0, 0.0, 0.0, 0.5)
+"""The paper's ``[.5, 0, 0, 0, .5]``: top-1 and top-5 in equal parts."""
+
+
+def topk_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    p_k: Sequence[float] = HALF,
+    relaxation: str = "odd_even",
+    distribution: str = "logistic",
+    steepness: float = 1.0,
+    art_lambda: float = 0.25,
+    candidates: int | None = None,
+    top1: str = "softmax",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the chance that the true class is among the k highest, with k drawn from p_k.
+
+    l = -log( p_1 softmax(s)_y + sum_{k >= 2} p_k sum_{r <= k} P_yr )
+
+    where P_yr, from `criterium.sorting.topk_matrix`, is the relaxed degree to which y has the r-th
+    largest logit. Only the row of the true class is computed. The logarithm is taken of
+    q (1 - 2e-7) + 1e-7: the loss of a row is at most 16.2, and finite with its gradient.
+
+    Args:
+        logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
+        target: class indices, or class probabilities of the logits' shape.
+        p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C.
+        relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"`` or ``"softsort"``.
+        distribution: of the networks' comparators; see `criterium.sorting.topk_matrix`.
+        steepness: of the comparators, per logit; 1 / temperature of NeuralSort and SoftSort.
+        art_lambda: exponent of the distribution ``"logistic_phi"``.
+        candidates: m, with len(p_k) < m <= C: look only at the true class and the m - 1 strongest
+            others. The cost is then that of m classes, which many classes need (the paper: 16 of 1000,
+            50 of 10,450); for networks, the time grows with the number of layers.
+        top1: what stands for P_y1 in the term of p_1. ``"softmax"`` (the formula above); ``"sort"`` P_y1
+            itself; ``"softmax_ce"`` the sum of two losses, p_1 CE(s, y) - (1 - p_1) log(sum_{k >= 2} ...),
+            as in the authors' CIFAR-100 script. There the sum is not divided by 1 - p_1, so a perfect
+            prediction keeps the loss -(1 - p_1) log(1 - p_1), 0.347 at p_1 = 1/2; gradients are unaffected.
+        weight: ``(C,)`` class weights.
+        ignore_index: class index whose rows do not count.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+
+    Returns:
+        The loss; with ``"none"`` of the shape of the class indices.
+
+    Raises:
+        ValueError: for arguments outside their range; it names them.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[9.0, 6.0, 3.0, 0.0]])
+        >>> losses = [topk_cross_entropy(logits, torch.tensor([y]), p_k=(0.2, 0.8)) for y in range(4)]
+        >>> torch.stack(losses)
+        tensor([0.0135, 0.2494, 3.4836, 5.6651])
+
+    Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
+
+    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; ``candidates`` equal to C
+    keeps all classes in their order; ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+    """
+    p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
+    k = len(p_k)
+    # sum_k p_k sum_{r <= k} P_yr counts rank r by the weights of all k >= r.
+    counted = p_k if top1 == "sort" else (0.0, *p_k[1:])
+    by_rank = list(accumulate(reversed(counted)))[::-1]
+
+    def rows(table: Tensor, index: Tensor) -> Tensor:
+        table, index = _strongest(table, index, k, candidates)
+        ranks = rank_probabilities(
+            table,
+            index,
+            k,
+            relaxation=relaxation,
+            distribution=distribution,
+            steepness=steepness,
+            art_lambda=art_lambda,
+        )
+        chance = ranks @ ranks.new_tensor(by_rank)
+        if top1 == "softmax_ce":
+            entropy = functional.cross_entropy(table, index, reduction="none")
+            return p_k[0] * entropy + counted_sum * _negative_log(chance)
+        if top1 == "softmax":
+            softmax = torch.softmax(table, dim=1).gather(1, index.unsqueeze(1)).squeeze(1)
+            chance = p_k[0] * softmax + chance
+        return _negative_log(chance)
+
+    counted_sum = sum(counted)
+    return per_example_loss(
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+    )
+
+
+class TopKCrossEntropyLoss(Criterion):
+    """Module of `topk_cross_entropy`, with its options; they are checked when it is made."""
+
+    def __init__(
+        self,
+        *,
+        p_k: Sequence[float] = HALF,
+        relaxation: str = "odd_even",
+        distribution: str = "logistic",
+        steepness: float = 1.0,
+        art_lambda: float = 0.25,
+        candidates: int | None = None,
+        top1: str = "softmax",
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        super().__init__(
+            topk_cross_entropy,
+            p_k=_check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1),
+            relaxation=relaxation,
+            distribution=distribution,
+            steepness=steepness,
+            art_lambda=art_lambda,
+            candidates=candidates,
+            top1=top1,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+
+def _negative_log(chance: Tensor) -> Tensor:
+    # The reference's bounds: away from log(0), and as far from log(1).
+    return -torch.log(chance * (1 - 2e-7) + 1e-7)
+
+
+def _strongest(table: Tensor, index: Tensor, k: int, candidates: int | None) -> tuple[Tensor, Tensor]:
+    """Return the logits that compete, the true one first if others were left out, and where it is."""
+    classes = table.shape[1]
+    if k >= classes:
+        raise ValueError(f"p_k: got {k} weights for C = {classes} classes, expected fewer than C (k >= C)")
+    if candidates is None or candidates == classes:
+        return table, index
+    if candidates > classes:
+        raise ValueError(f"candidates: got {candidates}, expected at most C = {classes}")
+    true = index.unsqueeze(1)
+    others = table.detach().scatter(1, true, -math.inf).topk(candidates - 1, dim=1).indices
+    return table.gather(1, torch.cat([true, others], dim=1)), torch.zeros_like(index)
+
+
+def _check(
+    p_k: Sequence[float],
+    relaxation: str,
+    distribution: str,
+    steepness: float,
+    art_lambda: float,
+    candidates: int | None,
+    top1: str,
+) -> tuple[float, ...]:
+    """Return `p_k` as a tuple, or raise a `ValueError` that names the argument that is wrong."""
+    weights = tuple(float(p) for p in p_k)
+    if not all(math.isfinite(p) and p >= 0 for p in weights) or abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
+    check_options(relaxation, distribution, steepness, art_lambda)
+    choice("top1", top1, ("softmax", "softmax_ce", "sort"))
+    if candidates is not None and candidates <= len(weights):
+        raise ValueError(f"candidates: got {candidates!r}, expected more than len(p_k) = {len(weights)}")
+    return weights

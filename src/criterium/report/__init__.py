@@ -1,0 +1,6 @@
+"""A finished comparison as one HTML page that needs nothing beside it."""
+
+from criterium.report.page import write_report
+from criterium.report.view import RunView
+
+__all__ = ["RunView", "write_report"]

@@ -1,0 +1,84 @@
+"""The k-th largest of scores under Gaussian noise: a smooth stand-in for the k-th largest score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from criterium._checks import at_least, non_negative
+
+_BLOCK = 1024
+"""How many numbers are drawn at once for each row: several samples of few scores cost as much as one."""
+
+
+def noised_kth(
+    scores: Tensor,
+    k: int,
+    *,
+    epsilon: float = 1.0,
+    samples: int = 5,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Monte-Carlo mean of the k-th largest of scores with Gaussian noise of scale epsilon.
+
+    1/S sum_i kth(s + ε Z_i),  Z_i ~ N(0, I);  its gradient in s_j is how often j is the k-th largest.
+
+    Only the chosen elements are kept of a draw, so memory does not grow with samples times n.
+
+    Args:
+        scores: ``(..., n)`` real numbers.
+        k: 1 to n.
+        epsilon: scale ε >= 0 of the noise, in units of the scores.
+        samples: number S of draws. Without effect if `noise` is given.
+        noise: ``(..., n, S)`` draws to use in place of fresh ones.
+        generator: where fresh draws come from, on the device of `scores`; the global one if not given.
+
+    Returns:
+        ``(...)``: float32, or float64 where `scores` are.
+
+    Raises:
+        ValueError: for a k outside 1 to n, or noise of another shape.
+
+    Example:
+        >>> import torch
+        >>> scores = torch.tensor([4.0, 1.0, 2.0])
+        >>> noised_kth(scores, k=2, noise=torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]]))
+        tensor(3.)
+
+    Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
+    classification", ICML 2022.
+
+    Deviations from the authors' code: noise has the type of the scores, and float64 stays float64 in
+    the gradient; there is a generator.
+    """
+    if not scores.is_floating_point() or scores.dim() == 0:
+        raise ValueError(
+            f"scores: got {scores.dtype} of shape {tuple(scores.shape)}, expected real numbers (..., n)"
+        )
+    if at_least("k", k, 1) > scores.shape[-1]:
+        raise ValueError(f"k: got {k!r}, expected at most n = {scores.shape[-1]}")
+    non_negative("epsilon", epsilon)
+    at_least("samples", samples, 1)
+    if noise is not None and (noise.dim() == 0 or noise.shape[:-1] != scores.shape or noise.shape[-1] == 0):
+        raise ValueError(
+            f"noise: got shape {tuple(noise.shape)}, expected {(*scores.shape, 'S')} with at least one draw"
+        )
+
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    fixed = scores.detach()
+    total = samples if noise is None else noise.shape[-1]
+    block = max(1, _BLOCK // scores.shape[-1])
+    chosen, offsets = [], []
+    for start in range(0, total, block):
+        stop = min(start + block, total)
+        if noise is None:
+            shape = (stop - start, *fixed.shape)
+            draws = torch.randn(shape, generator=generator, dtype=fixed.dtype, device=fixed.device)
+        else:
+            draws = noise[..., start:stop].to(fixed).movedim(-1, 0)
+        index = torch.add(fixed, draws, alpha=epsilon).topk(k, dim=-1).indices[..., -1:]
+        chosen.append(index)
+        offsets.append(draws.gather(-1, index))
+    picked = scores.gather(-1, torch.cat(chosen).squeeze(-1).movedim(0, -1))
+    return picked.mean(dim=-1) + epsilon * torch.cat(offsets).squeeze(-1).mean(dim=0)

@@ -1,0 +1,99 @@
+"""How numbers of the table are written: units, decimals, signs and marks, the same in every output."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from criterium.evaluation.metrics import METRICS
+from criterium.statistics.paired import Difference, Estimate
+
+if TYPE_CHECKING:
+    from criterium.statistics.table import Table
+
+MARKS = {"better": "▲", "worse": "▼", "not shown": "", "untested": ""}
+
+
+def title(metric: str, k: int) -> str:
+    """Return what a metric is called, with the number in place of the k of top-k."""
+    return METRICS[metric].title.replace("top-k", f"top-{k}")
+
+
+def heading(metric: str, k: int) -> str:
+    """Return the title with its unit."""
+    return f"{title(metric, k)}, {METRICS[metric].unit}"
+
+
+def scale(metric: str) -> float:
+    """Return what a stored number is multiplied by to be shown: 100 for fractions in percent."""
+    return 100.0 if METRICS[metric].unit == "%" else 1.0
+
+
+def decimals(table: Table, metric: str) -> int:
+    """Return how many decimals show two digits of the typical interval, the same in a whole column.
+
+    More than two of a percentage, or four of another number, would only make the table wide.
+    """
+    percent = METRICS[metric].unit == "%"
+    widths = [row[metric].half_width * scale(metric) for row in table.cells.values()]
+    widths = [width for width in widths if width > 0]  # NaN, of one seed, is not above 0
+    if not widths:
+        return 1 if percent else 3
+    return min(2 if percent else 4, max(0, 1 - math.floor(math.log10(float(np.median(widths))))))
+
+
+def number(table: Table, metric: str, value: float, *, signed: bool = False) -> str:
+    """Return a value of a metric in its unit, without the unit's name; a difference with its sign."""
+    # Adding zero turns a negative zero into a plain one.
+    shown = round(value * scale(metric), decimals(table, metric)) + 0.0
+    sign = "+" if signed and shown else ""
+    return f"{shown:{sign}.{decimals(table, metric)}f}".replace("-", "−")
+
+
+def interval(table: Table, metric: str, of: Estimate) -> str:
+    """Return ``4.21 ± 0.62``, the mean alone for one seed, and a dash for no seed."""
+    if math.isnan(of.mean):
+        return "–"
+    mean = number(table, metric, of.mean, signed=isinstance(of, Difference))
+    return mean if math.isnan(of.half_width) else f"{mean} ± {number(table, metric, of.half_width)}"
+
+
+def p_value(p: float) -> str:
+    """Return ``p = 0.012``, or ``p < 0.001``; nothing where there was no test."""
+    if math.isnan(p):
+        return ""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+
+
+def mark(table: Table, objective: str, metric: str) -> str:
+    """Return the sign of a difference that was shown; nothing for the baseline and for the others."""
+    of = table.differences.get(objective, {}).get(metric)
+    return MARKS[of.verdict] if of else ""
+
+
+def cost(table: Table, objective: str) -> str:
+    """Return the cost of a step relative to the baseline's, as ``1.31×``."""
+    return f"{table.cost[objective]:.2f}×" if objective in table.cost else "–"
+
+
+def legend(table: Table) -> list[str]:
+    """Return what the reader of the table must know to read it."""
+    if len(table.seeds) == 1:
+        lines = ["one seed: no intervals, no tests"]
+    else:
+        tests = sum(of.verdict != "untested" for row in table.differences.values() for of in row.values())
+        lines = [f"mean ± half of the 95 % t-interval over {len(table.seeds)} seeds"]
+        if tests:
+            lines.append(
+                f"▲ better, ▼ worse than {table.baseline} at the 5 % level: paired t-tests over seeds,"
+                f" p corrected by Holm's method for {tests} comparison{'s' * (tests > 1)}"
+            )
+    if any(metric.endswith("_uncalibrated") for metric in table.metrics):
+        lines.append("before scaling: at temperature 1; the others at the temperature fitted on validation")
+    if table.cost:
+        lines.append(f"cost: time of a training step relative to {table.baseline}")
+    return lines

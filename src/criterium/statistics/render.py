@@ -1,0 +1,149 @@
+"""The table as plain text, Markdown and HTML."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from criterium.statistics.formats import cost, heading, interval, legend, mark, p_value
+
+if TYPE_CHECKING:
+    from criterium.statistics.table import Table
+
+WIDTH = 100
+"""Characters that sentences in plain text are wrapped at."""
+
+
+def text(table: Table) -> str:
+    """Return the table, the differences, the legend and the sentences in plain text."""
+    blocks = [_aligned(_headings(table), [_row(table, name) for name in table.objectives])]
+    if table.differences:
+        # Each difference takes two lines, its p below it.
+        rows = [
+            [name if line == 0 else "", *cells]
+            for name in table.differences
+            for line, cells in enumerate(zip_longest(*_differences(table, name).values(), fillvalue=""))
+        ]
+        blocks.append(f"{_differences_title(table)}\n{_aligned(_difference_headings(table), rows)}")
+    summary, *each = table.sentences
+    said = [summary, *(f"- {sentence}" for sentence in each)]
+    notes = [f"Note: {note}" for note in table.notes]
+    blocks += ["\n".join(map(_wrapped, lines)) for lines in (legend(table), said, notes) if lines]
+    return "\n\n".join(blocks)
+
+
+def markdown(table: Table) -> str:
+    """Return the same in Markdown."""
+    summary, *each = table.sentences
+    blocks = [summary, _bullets(each)]
+    blocks.append(_pipes(_headings(table), [_row(table, name) for name in table.objectives]))
+    if table.differences:
+        rows = [[name, *map(", ".join, _differences(table, name).values())] for name in table.differences]
+        blocks += [_differences_title(table), _pipes(_difference_headings(table), rows)]
+    blocks.append(_bullets([*legend(table), *table.notes]))
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def html(table: Table) -> str:
+    """Return the same in HTML, everything escaped."""
+    said = "".join(f"<p>{escape(line)}</p>" for line in (*table.sentences, *table.notes))
+    return f"<div>{html_table(table)}{said}</div>"
+
+
+def html_table(table: Table) -> str:
+    """Return the table and its legend in HTML, each difference from the baseline below the mean."""
+    headings = (escape(name).replace(", ", ",&nbsp;") for name in _headings(table))
+    head = "".join(f'<th scope="col">{name}</th>' for name in headings)
+    body = "".join(_html_row(table, name) for name in table.objectives)
+    key = "<br>".join(map(escape, [*legend(table), *_below(table)]))
+    grid = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div style="overflow-x: auto">{grid}</div><p><small>{key}</small></p>'
+
+
+def _html_row(table: Table, name: str) -> str:
+    _, *cells = _row(table, name)
+    below = _differences(table, name) if name in table.differences else {}
+    small = {metric: f"<br><small>{'<br>'.join(pieces)}</small>" for metric, pieces in below.items()}
+    second = [small.get(metric, "") for metric in table.metrics]
+    joined = "".join(f"<td>{cell}{rest}</td>" for cell, rest in zip_longest(cells, second, fillvalue=""))
+    return f'<tr><th scope="row">{escape(name)}</th>{joined}</tr>'
+
+
+def _below(table: Table) -> list[str]:
+    return [f"below each mean: difference from {table.baseline}, paired by seed"] if table.differences else []
+
+
+def _headings(table: Table) -> list[str]:
+    cost_column = ["cost"] if table.cost else []
+    return ["objective", *(heading(metric, table.k) for metric in table.metrics), *cost_column]
+
+
+def _row(table: Table, name: str) -> list[str]:
+    row = table.cells[name].items()
+    cells = [f"{interval(table, metric, of)} {mark(table, name, metric)}".rstrip() for metric, of in row]
+    return [name, *cells, *([cost(table, name)] if table.cost else [])]
+
+
+def _differences_title(table: Table) -> str:
+    return f"Difference from {table.baseline}, paired by seed:"
+
+
+def _difference_headings(table: Table) -> list[str]:
+    compared = next(iter(table.differences.values()))
+    return ["objective", *(heading(metric, table.k) for metric in compared)]
+
+
+def _differences(table: Table, name: str) -> dict[str, list[str]]:
+    """Return metric -> the difference of an objective, and its p where it was tested."""
+    return {
+        metric: [piece for piece in (interval(table, metric, of), p_value(of.p_corrected)) if piece]
+        for metric, of in table.differences[name].items()
+    }
+
+
+def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under their headings: names to the left, numbers to the right with room for a mark."""
+    names, *columns = zip(*rows, strict=True)
+    blocks = [_block([headings[0]], names, "<")]
+    for heading_, cells in zip(headings[1:], columns, strict=True):
+        # A unit stays on the line of the last word.
+        width = max(12, *map(len, cells))
+        lines = [line.replace("\xa0", " ") for line in textwrap.wrap(heading_.replace(", ", ",\xa0"), width)]
+        marked = any(map(_marked, cells))
+        blocks.append(
+            _block(
+                [f"{line}  " for line in lines] if marked else lines,
+                [f"{cell}  " if marked and not _marked(cell) else cell for cell in cells],
+                ">",
+            )
+        )
+    # Headings stand on their last line.
+    depth = max(map(len, blocks))
+    full = [[" " * len(block[0])] * (depth - len(block)) + block for block in blocks]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*full, strict=True))
+
+
+def _marked(cell: str) -> bool:
+    return cell.endswith(("▲", "▼"))
+
+
+def _block(lines: Sequence[str], cells: Sequence[str], side: str) -> list[str]:
+    """Return the heading's lines and the cells, all of one width."""
+    width = max(map(len, (*lines, *cells)))
+    return [f"{line:{side}{width}}" for line in (*lines, *cells)]
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _pipes(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,0 +1,57 @@
+"""Numbers from the papers' own code: `tests/golden/index-*.json` says what is in the `.npz` beside it.
+
+An index is ``{"cases": [{"id", "objective", "file", "params", "tolerance", "notes"}, ...]}``; the arrays
+of a case lie in its file under ``"<case id>/<array name>"``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stored case; `arrays` reads its file when first asked for."""
+
+    id: str
+    objective: str
+    file: str
+    params: dict[str, Any]
+    tolerance: dict[str, Any]
+    notes: str = ""
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return _arrays(self.file)[self.id]
+
+
+def cases(objective: str) -> list[Case]:
+    """Return the cases of one objective in all index files, in their order; at least one."""
+    found = [Case(**row) for row in _rows() if row["objective"] == objective]
+    if not found:
+        raise ValueError(f"objective: got {objective!r}, which no tests/golden/index-*.json holds")
+    return found
+
+
+@functools.cache
+def _rows() -> list[dict[str, Any]]:
+    indices = sorted(FOLDER.glob("index-*.json"))
+    return [row for index in indices for row in json.loads(index.read_text(encoding="utf-8"))["cases"]]
+
+
+@functools.cache
+def _arrays(file: str) -> dict[str, dict[str, np.ndarray]]:
+    by_case: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(FOLDER / file, allow_pickle=False) as stored:
+        for key in stored.files:
+            case, _, name = key.rpartition("/")
+            by_case.setdefault(case, {})[name] = stored[key]
+    return by_case
