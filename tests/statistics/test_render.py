@@ -121,3 +121,34 @@ def test_html_is_escaped(name: str) -> None:
     assert f"note {name}" in page.texts
     assert page.tags.count("tr") == 3
     assert page.tags.count("td") == 2 * 7
+
+
+def test_a_narrow_terminal_gets_the_columns_in_blocks() -> None:
+    results = [
+        {"objective": name, "seed": seed, "top1_error": 0.1 + 0.01 * seed + shift, "nll": 0.5, "auroc": 0.9}
+        for name, shift in (("cross-entropy", 0.0), ("exact", 0.02))
+        for seed in range(3)
+    ]
+    table = summarise(results, metrics=["top1_error", "nll", "auroc"], baseline="cross-entropy", k=3)
+    narrow = table.to_text(46)
+    assert max(map(len, narrow.splitlines())) <= 46
+    assert narrow.count("\ncross-entropy ") == 2  # each block names its rows
+    cells = [line.split()[1:] for line in str(table).splitlines() if line.startswith("cross-entropy ")]
+    assert [word for words in cells for word in words] == [
+        word for line in narrow.splitlines() if line.startswith("cross-entropy ") for word in line.split()[1:]
+    ]
+
+
+def test_what_only_the_correction_hides_is_said() -> None:
+    results = [
+        {"objective": name, "seed": seed, "top1_error": 0.1 + noise, "nll": 0.5 + seed * 0.1 * shift}
+        for name, shift in (("cross-entropy", 0), ("exact", 1), ("cot", 0))
+        for seed, noise in enumerate([0.0, 0.0, 0.0] if not shift else [0.04, 0.06, 0.055])
+    ]
+    table = summarise(results, metrics=["top1_error", "nll"], baseline="cross-entropy", k=3)
+    assert (
+        table.differences["exact"]["top1_error"].p
+        < 0.05
+        < table.differences["exact"]["top1_error"].p_corrected
+    )
+    assert "before correction it looks worse on top-1 error, which more seeds can tell" in table.sentences[1]

@@ -17,9 +17,12 @@ WIDTH = 100
 """Characters that sentences in plain text are wrapped at."""
 
 
-def text(table: Table) -> str:
-    """Return the table, the differences, the legend and the sentences in plain text."""
-    blocks = [_aligned(_headings(table), [_row(table, name) for name in table.objectives])]
+def text(table: Table, width: int | None = None) -> str:
+    """Return the table, the differences, the legend and the sentences in plain text.
+
+    Where `width` is given and too narrow for all columns, they stand in several blocks one below another.
+    """
+    blocks = _aligned(_headings(table), [_row(table, name) for name in table.objectives], width)
     if table.differences:
         # Each difference takes two lines, its p below it.
         rows = [
@@ -27,11 +30,15 @@ def text(table: Table) -> str:
             for name in table.differences
             for line, cells in enumerate(zip_longest(*_differences(table, name).values(), fillvalue=""))
         ]
-        blocks.append(f"{_differences_title(table)}\n{_aligned(_difference_headings(table), rows)}")
+        first, *others = _aligned(_difference_headings(table), rows, width)
+        blocks += [f"{_differences_title(table)}\n{first}", *others]
     summary, *each = table.sentences
     said = [summary, *(f"- {sentence}" for sentence in each)]
     notes = [f"Note: {note}" for note in table.notes]
-    blocks += ["\n".join(map(_wrapped, lines)) for lines in (legend(table), said, notes) if lines]
+    prose = min(WIDTH, width or WIDTH)
+    blocks += [
+        "\n".join(_wrapped(line, prose) for line in lines) for lines in (legend(table), said, notes) if lines
+    ]
     return "\n\n".join(blocks)
 
 
@@ -104,14 +111,14 @@ def _differences(table: Table, name: str) -> dict[str, list[str]]:
     }
 
 
-def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """Return rows under their headings: names to the left, numbers to the right with room for a mark."""
     names, *columns = zip(*rows, strict=True)
     blocks = [_block([headings[0]], names, "<")]
     for heading_, cells in zip(headings[1:], columns, strict=True):
         # A unit stays on the line of the last word.
-        width = max(12, *map(len, cells))
-        lines = [line.replace("\xa0", " ") for line in textwrap.wrap(heading_.replace(", ", ",\xa0"), width)]
+        room = max(12, *map(len, cells))
+        lines = [line.replace("\xa0", " ") for line in textwrap.wrap(heading_.replace(", ", ",\xa0"), room)]
         marked = any(map(_marked, cells))
         blocks.append(
             _block(
@@ -123,7 +130,12 @@ def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     # Headings stand on their last line.
     depth = max(map(len, blocks))
     full = [[" " * len(block[0])] * (depth - len(block)) + block for block in blocks]
-    return "\n".join("  ".join(line).rstrip() for line in zip(*full, strict=True))
+    groups = [[full[0]]]
+    for block in full[1:]:
+        if width and len(groups[-1]) > 1 and sum(len(b[0]) + 2 for b in (*groups[-1], block)) - 2 > width:
+            groups.append([full[0]])
+        groups[-1].append(block)
+    return ["\n".join("  ".join(line).rstrip() for line in zip(*group, strict=True)) for group in groups]
 
 
 def _marked(cell: str) -> bool:
@@ -136,8 +148,8 @@ def _block(lines: Sequence[str], cells: Sequence[str], side: str) -> list[str]:
     return [f"{line:{side}{width}}" for line in (*lines, *cells)]
 
 
-def _wrapped(line: str) -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+def _wrapped(line: str, width: int) -> str:
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _bullets(lines: Sequence[str]) -> str:

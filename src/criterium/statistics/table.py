@@ -46,13 +46,17 @@ class Table:
         found: dict[str, Any] = _json({**dataclasses.asdict(self), "sentences": self.sentences})
         return found
 
+    def to_text(self, width: int | None = None) -> str:
+        """Return the table, the differences and the sentences in plain text, at most `width` wide."""
+        return render.text(self, width)
+
     def to_markdown(self) -> str:
         """Return the table, the differences and the sentences in Markdown."""
         return render.markdown(self)
 
     def __str__(self) -> str:
-        """Return the table, the differences and the sentences in plain text."""
-        return render.text(self)
+        """Return `to_text` in full width."""
+        return self.to_text()
 
     def _repr_html_(self) -> str:
         return render.html(self)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from criterium.evaluation.metrics import METRICS
 from criterium.statistics.formats import number, p_value, scale, title
-from criterium.statistics.paired import Difference
+from criterium.statistics.paired import LEVEL, Difference
 
 if TYPE_CHECKING:
     from criterium.statistics.table import Table
@@ -54,6 +54,7 @@ def _objective(table: Table, name: str) -> str:
         said = _shown(table, name)
     else:
         said = _not_shown(table, name)
+    said += _hint(table, name)
     if not math.isnan(cost := table.cost.get(name, math.nan)):
         said += f"; a training step takes {cost:.2f} times as long"
     return f"{name} ({pairs} seed{'s' * (pairs != 1)}): {said}."
@@ -80,6 +81,17 @@ def _not_shown(table: Table, name: str) -> str:
         f" uncorrected 95 % interval of its difference in {title(first, table.k)} runs from {low} to"
         f" {high}{_unit(first, difference=True)}"
     )
+
+
+def _hint(table: Table, name: str) -> str:
+    """Return what only the correction for many comparisons keeps from being shown."""
+    found: dict[str, list[str]] = {"better": [], "worse": []}
+    for metric, of in table.differences[name].items():
+        if of.verdict == "not shown" and of.p < LEVEL:
+            improves = (of.mean < 0) == (METRICS[metric].better == "lower")
+            found["better" if improves else "worse"].append(metric)
+    said = [f"{verdict} on {_titles(table, metrics)}" for verdict, metrics in found.items() if metrics]
+    return f"; before correction it looks {' but '.join(said)}, which more seeds can tell" if said else ""
 
 
 def _untested(table: Table, name: str) -> str:
