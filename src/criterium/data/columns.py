@@ -10,17 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from criterium.data.raw import Array, listed
+from criterium.data.raw import Array, Column, listed
 
 UNSEEN = -1.0
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers or, where `categories` is set, of categories."""
-
-    name: str
-    categories: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

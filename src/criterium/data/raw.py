@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from criterium.data.columns import Column
-
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers or, where `categories` is set, of categories."""
+
+    name: str
+    categories: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from criterium._checks import choice, nearest
-from criterium.data.columns import UNSEEN, Column
+from criterium.data.columns import UNSEEN
 from criterium.data.files import existing_file, reason
-from criterium.data.raw import Array, Raw, Rows, listed
+from criterium.data.raw import Array, Column, Raw, Rows, listed
 
 MOST_CATEGORIES = 1000
 """A text column with more values is an identifier or free text: too wide as one feature a value."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from criterium.evaluation.metrics import METRICS
+from criterium.statistics.findings import Findings
 from criterium.statistics.paired import Difference, Estimate
-
-if TYPE_CHECKING:
-    from criterium.statistics.table import Table
 
 MARKS = {"better": "▲", "worse": "▼", "not shown": "", "untested": ""}
 
@@ -31,7 +28,7 @@ def scale(metric: str) -> float:
     return 100.0 if METRICS[metric].unit == "%" else 1.0
 
 
-def decimals(table: Table, metric: str) -> int:
+def decimals(table: Findings, metric: str) -> int:
     """Return how many decimals show two digits of the typical interval, the same in a whole column.
 
     More than two of a percentage, or four of another number, would only make the table wide.
@@ -44,7 +41,7 @@ def decimals(table: Table, metric: str) -> int:
     return min(2 if percent else 4, max(0, 1 - math.floor(math.log10(float(np.median(widths))))))
 
 
-def number(table: Table, metric: str, value: float, *, signed: bool = False) -> str:
+def number(table: Findings, metric: str, value: float, *, signed: bool = False) -> str:
     """Return a value of a metric in its unit, without the unit's name; a difference with its sign."""
     # Adding zero turns a negative zero into a plain one.
     shown = round(value * scale(metric), decimals(table, metric)) + 0.0
@@ -52,7 +49,7 @@ def number(table: Table, metric: str, value: float, *, signed: bool = False) -> 
     return f"{shown:{sign}.{decimals(table, metric)}f}".replace("-", "−")
 
 
-def interval(table: Table, metric: str, of: Estimate) -> str:
+def interval(table: Findings, metric: str, of: Estimate) -> str:
     """Return ``4.21 ± 0.62``, the mean alone for one seed, and a dash for no seed."""
     if math.isnan(of.mean):
         return "–"
@@ -69,18 +66,18 @@ def p_value(p: float) -> str:
     return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
-def mark(table: Table, objective: str, metric: str) -> str:
+def mark(table: Findings, objective: str, metric: str) -> str:
     """Return the sign of a difference that was shown; nothing for the baseline and for the others."""
     of = table.differences.get(objective, {}).get(metric)
     return MARKS[of.verdict] if of else ""
 
 
-def cost(table: Table, objective: str) -> str:
+def cost(table: Findings, objective: str) -> str:
     """Return the cost of a step relative to the baseline's, as ``1.31×``."""
     return f"{table.cost[objective]:.2f}×" if objective in table.cost else "–"
 
 
-def legend(table: Table) -> list[str]:
+def legend(table: Findings) -> list[str]:
     """Return what the reader of the table must know to read it."""
     if len(table.seeds) == 1:
         lines = ["one seed: no intervals, no tests"]

@@ -6,18 +6,16 @@ import textwrap
 from collections.abc import Sequence
 from html import escape
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
+from criterium.statistics import words
+from criterium.statistics.findings import Findings
 from criterium.statistics.formats import cost, heading, interval, legend, mark, p_value
-
-if TYPE_CHECKING:
-    from criterium.statistics.table import Table
 
 WIDTH = 100
 """Characters that sentences in plain text are wrapped at."""
 
 
-def text(table: Table, width: int | None = None) -> str:
+def text(table: Findings, width: int | None = None) -> str:
     """Return the table, the differences, the legend and the sentences in plain text.
 
     Where `width` is given and too narrow for all columns, they stand in several blocks one below another.
@@ -32,7 +30,7 @@ def text(table: Table, width: int | None = None) -> str:
         ]
         first, *others = _aligned(_difference_headings(table), rows, width)
         blocks += [f"{_differences_title(table)}\n{first}", *others]
-    summary, *each = table.sentences
+    summary, *each = words.sentences(table)
     said = [summary, *(f"- {sentence}" for sentence in each)]
     notes = [f"Note: {note}" for note in table.notes]
     prose = min(WIDTH, width or WIDTH)
@@ -42,9 +40,9 @@ def text(table: Table, width: int | None = None) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Findings) -> str:
     """Return the same in Markdown."""
-    summary, *each = table.sentences
+    summary, *each = words.sentences(table)
     blocks = [summary, _bullets(each)]
     blocks.append(_pipes(_headings(table), [_row(table, name) for name in table.objectives]))
     if table.differences:
@@ -54,13 +52,13 @@ def markdown(table: Table) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def html(table: Table) -> str:
+def html(table: Findings) -> str:
     """Return the same in HTML, everything escaped."""
-    said = "".join(f"<p>{escape(line)}</p>" for line in (*table.sentences, *table.notes))
+    said = "".join(f"<p>{escape(line)}</p>" for line in (*words.sentences(table), *table.notes))
     return f"<div>{html_table(table)}{said}</div>"
 
 
-def html_table(table: Table) -> str:
+def html_table(table: Findings) -> str:
     """Return the table and its legend in HTML, each difference from the baseline below the mean."""
     headings = (escape(name).replace(", ", ",&nbsp;") for name in _headings(table))
     head = "".join(f'<th scope="col">{name}</th>' for name in headings)
@@ -70,7 +68,7 @@ def html_table(table: Table) -> str:
     return f'<div style="overflow-x: auto">{grid}</div><p><small>{key}</small></p>'
 
 
-def _html_row(table: Table, name: str) -> str:
+def _html_row(table: Findings, name: str) -> str:
     _, *cells = _row(table, name)
     below = _differences(table, name) if name in table.differences else {}
     small = {metric: f"<br><small>{'<br>'.join(pieces)}</small>" for metric, pieces in below.items()}
@@ -79,31 +77,31 @@ def _html_row(table: Table, name: str) -> str:
     return f'<tr><th scope="row">{escape(name)}</th>{joined}</tr>'
 
 
-def _below(table: Table) -> list[str]:
+def _below(table: Findings) -> list[str]:
     return [f"below each mean: difference from {table.baseline}, paired by seed"] if table.differences else []
 
 
-def _headings(table: Table) -> list[str]:
+def _headings(table: Findings) -> list[str]:
     cost_column = ["cost"] if table.cost else []
     return ["objective", *(heading(metric, table.k) for metric in table.metrics), *cost_column]
 
 
-def _row(table: Table, name: str) -> list[str]:
+def _row(table: Findings, name: str) -> list[str]:
     row = table.cells[name].items()
     cells = [f"{interval(table, metric, of)} {mark(table, name, metric)}".rstrip() for metric, of in row]
     return [name, *cells, *([cost(table, name)] if table.cost else [])]
 
 
-def _differences_title(table: Table) -> str:
+def _differences_title(table: Findings) -> str:
     return f"Difference from {table.baseline}, paired by seed:"
 
 
-def _difference_headings(table: Table) -> list[str]:
+def _difference_headings(table: Findings) -> list[str]:
     compared = next(iter(table.differences.values()))
     return ["objective", *(heading(metric, table.k) for metric in compared)]
 
 
-def _differences(table: Table, name: str) -> dict[str, list[str]]:
+def _differences(table: Findings, name: str) -> dict[str, list[str]]:
     """Return metric -> the difference of an objective, and its p where it was tested."""
     return {
         metric: [piece for piece in (interval(table, metric, of), p_value(of.p_corrected)) if piece]

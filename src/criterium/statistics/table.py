@@ -11,30 +11,13 @@ from typing import Any
 from criterium._checks import at_least, choice
 from criterium.evaluation.metrics import METRICS
 from criterium.statistics import render, words
-from criterium.statistics.paired import LEVEL, Difference, Estimate, Verdict, estimate, holm, paired_p
-
-Cells = dict[str, dict[str, Estimate]]
-Differences = dict[str, dict[str, Difference]]
+from criterium.statistics.findings import Differences, Findings
+from criterium.statistics.paired import LEVEL, Difference, Verdict, estimate, holm, paired_p
 
 
 @dataclass(frozen=True)
-class Table:
-    """What `summarise` found; printed, it is a text table with its sentences below.
-
-    `cells` and `differences` are read as ``cells[objective][metric]``; `differences` has no row for the
-    baseline, and only the metrics that are compared. `cost` is the time of a training step relative to the
-    baseline's, by objective.
-    """
-
-    objectives: tuple[str, ...]
-    metrics: tuple[str, ...]
-    baseline: str
-    k: int
-    seeds: tuple[int, ...]
-    cells: Cells
-    differences: Differences
-    cost: dict[str, float]
-    notes: tuple[str, ...]
+class Table(Findings):
+    """What `summarise` found; printed, it is a text table with its sentences below."""
 
     @property
     def sentences(self) -> tuple[str, ...]:

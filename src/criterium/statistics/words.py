@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from criterium.evaluation.metrics import METRICS
+from criterium.statistics.findings import Findings
 from criterium.statistics.formats import number, p_value, scale, title
 from criterium.statistics.paired import LEVEL, Difference
 
-if TYPE_CHECKING:
-    from criterium.statistics.table import Table
 
-
-def sentences(table: Table) -> tuple[str, ...]:
+def sentences(table: Findings) -> tuple[str, ...]:
     """Return the summary of the whole table, then one sentence an objective other than the baseline."""
     return (_summary(table), *(_objective(table, name) for name in table.objectives[1:]))
 
 
-def _summary(table: Table) -> str:
+def _summary(table: Findings) -> str:
     base = table.baseline
     if not table.differences:
         return f"Only {base} ran, so there is nothing to compare it with."
@@ -46,7 +43,7 @@ def _summary(table: Table) -> str:
     return f"Compared with {base}: {'; '.join(said)} ({how})."
 
 
-def _objective(table: Table, name: str) -> str:
+def _objective(table: Findings, name: str) -> str:
     pairs = len(_first(table, name)[1].values)
     if pairs < 2:
         said = _untested(table, name)
@@ -60,7 +57,7 @@ def _objective(table: Table, name: str) -> str:
     return f"{name} ({pairs} seed{'s' * (pairs != 1)}): {said}."
 
 
-def _shown(table: Table, name: str) -> str:
+def _shown(table: Findings, name: str) -> str:
     parts = []
     for verdict in ("better", "worse"):
         found = [_evidence(table, name, metric) for metric in _metrics(table, name, verdict)]
@@ -70,7 +67,7 @@ def _shown(table: Table, name: str) -> str:
     return "; ".join(parts)
 
 
-def _not_shown(table: Table, name: str) -> str:
+def _not_shown(table: Findings, name: str) -> str:
     row = table.differences[name]
     least = min(row, key=lambda metric: row[metric].p_corrected)
     first, of = _first(table, name)
@@ -83,7 +80,7 @@ def _not_shown(table: Table, name: str) -> str:
     )
 
 
-def _hint(table: Table, name: str) -> str:
+def _hint(table: Findings, name: str) -> str:
     """Return what only the correction for many comparisons keeps from being shown."""
     found: dict[str, list[str]] = {"better": [], "worse": []}
     for metric, of in table.differences[name].items():
@@ -94,7 +91,7 @@ def _hint(table: Table, name: str) -> str:
     return f"; before correction it looks {' but '.join(said)}, which more seeds can tell" if said else ""
 
 
-def _untested(table: Table, name: str) -> str:
+def _untested(table: Findings, name: str) -> str:
     first, of = _first(table, name)
     if not of.values:
         return f"shares no seed with {table.baseline}, so nothing can be said about a difference"
@@ -102,7 +99,7 @@ def _untested(table: Table, name: str) -> str:
     return f"{title(first, table.k)} {' against '.join(values)}{_unit(first)}, but one seed cannot tell"
 
 
-def _evidence(table: Table, name: str, metric: str) -> str:
+def _evidence(table: Findings, name: str, metric: str) -> str:
     """Return a metric with its means and its p, as ``top-1 error (4.2 against 5.4 %, p = 0.012)``."""
     mine, base = (number(table, metric, table.cells[who][metric].mean) for who in (name, table.baseline))
     corrected = p_value(table.differences[name][metric].p_corrected)
@@ -115,19 +112,19 @@ def _unit(metric: str, *, difference: bool = False) -> str:
     return f" {METRICS[metric].unit}"
 
 
-def _verdicts(table: Table, name: str) -> str:
+def _verdicts(table: Findings, name: str) -> str:
     found = {verdict: _metrics(table, name, verdict) for verdict in ("better", "worse")}
     return " but ".join(
         f"{verdict} on {_titles(table, metrics)}" for verdict, metrics in found.items() if metrics
     )
 
 
-def _first(table: Table, name: str) -> tuple[str, Difference]:
+def _first(table: Findings, name: str) -> tuple[str, Difference]:
     """Return the metric that was asked for first, and the difference in it."""
     return next(iter(table.differences[name].items()))
 
 
-def _metrics(table: Table, name: str, *verdicts: str) -> list[str]:
+def _metrics(table: Findings, name: str, *verdicts: str) -> list[str]:
     return [metric for metric, of in table.differences[name].items() if of.verdict in verdicts]
 
 
@@ -136,7 +133,7 @@ def _seeds(tested: Sequence[Difference]) -> str:
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
-def _titles(table: Table, metrics: Iterable[str]) -> str:
+def _titles(table: Findings, metrics: Iterable[str]) -> str:
     return _list(title(metric, table.k) for metric in metrics)
 
 

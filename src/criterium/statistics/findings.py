@@ -1,0 +1,30 @@
+"""What a comparison found, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from criterium.statistics.paired import Difference, Estimate
+
+Cells = dict[str, dict[str, Estimate]]
+Differences = dict[str, dict[str, Difference]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Objectives by metrics, and how they differ from the baseline.
+
+    `cells` and `differences` are read as ``cells[objective][metric]``; `differences` has no row for the
+    baseline, and only the metrics that are compared. `cost` is the time of a training step relative to the
+    baseline's, by objective.
+    """
+
+    objectives: tuple[str, ...]
+    metrics: tuple[str, ...]
+    baseline: str
+    k: int
+    seeds: tuple[int, ...]
+    cells: Cells
+    differences: Differences
+    cost: dict[str, float]
+    notes: tuple[str, ...]
