@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from criterium._checks import choice, nearest
-from criterium.objectives.base import Choice, GradientTransform, Objective, Range, Task
+from criterium.objectives.base import Choice, GradientTransform, Objective, Range, Search, Task
 
-__all__ = ["OBJECTIVES", "Choice", "GradientTransform", "Objective", "Range", "Task", "build"]
+__all__ = ["OBJECTIVES", "Choice", "GradientTransform", "Objective", "Range", "Search", "Task", "build"]
 
 
 def _discover() -> dict[str, type[Objective]]:
