@@ -69,20 +69,21 @@ def noised_topk_hinge(
     are given, not computed from counts, and keep the logits' precision.
     """
     _check(k, epsilon, margin, scale, samples)
-    classes = logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 0
-    if noise is not None:
-        if noise.shape[:-1] != logits.shape:
-            raise ValueError(f"noise: got shape {tuple(noise.shape)}, expected {(*logits.shape, 'S')}")
-        noise = noise.movedim(min(1, logits.dim() - 1), -2).reshape(-1, classes, noise.shape[-1])
 
     def smoothed(table: Tensor) -> tuple[Tensor, Tensor]:
         """Return s̃_[k+1], one for each row, and the margins, one for each class."""
+        classes = table.shape[1]
         if k >= classes:
             raise ValueError(f"k: got {k}, expected at most C - 1 = {classes - 1}")
         margins = torch.as_tensor(margin, dtype=table.dtype, device=table.device)
         if margins.shape not in ((), (classes,)):
             raise ValueError(f"margin: got shape {tuple(margins.shape)}, expected a number or ({classes},)")
-        kth = noised_kth(table, k + 1, epsilon=epsilon, samples=samples, noise=noise, generator=generator)
+        draws = noise
+        if noise is not None:
+            if noise.shape[:-1] != logits.shape:
+                raise ValueError(f"noise: got shape {tuple(noise.shape)}, expected {(*logits.shape, 'S')}")
+            draws = noise.movedim(min(1, logits.dim() - 1), -2).reshape(-1, classes, noise.shape[-1])
+        kth = noised_kth(table, k + 1, epsilon=epsilon, samples=samples, noise=draws, generator=generator)
         return kth, margins.expand(classes)
 
     def rows(table: Tensor, index: Tensor) -> Tensor:

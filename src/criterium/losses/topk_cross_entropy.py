@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from criterium._checks import choice
+from criterium._checks import at_least, choice
 from criterium.losses._contract import Criterion, per_example_loss
 from criterium.sorting.topk import check_options, rank_probabilities
 
@@ -79,17 +79,16 @@ def topk_cross_entropy(
     keeps all classes in their order; ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
-    k = len(p_k)
-    # sum_k p_k sum_{r <= k} P_yr counts rank r by the weights of all k >= r.
-    counted = p_k if top1 == "sort" else (0.0, *p_k[1:])
-    by_rank = list(accumulate(reversed(counted)))[::-1]
+    # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
+    by_matrix = p_k if top1 == "sort" else (0.0, *p_k[1:])
+    by_rank = list(accumulate(reversed(by_matrix)))[::-1]
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        table, index = _strongest(table, index, k, candidates)
+        table, index = _strongest(table, index, len(p_k), candidates)
         ranks = rank_probabilities(
             table,
             index,
-            k,
+            len(p_k),
             relaxation=relaxation,
             distribution=distribution,
             steepness=steepness,
@@ -98,13 +97,12 @@ def topk_cross_entropy(
         chance = ranks @ ranks.new_tensor(by_rank)
         if top1 == "softmax_ce":
             entropy = functional.cross_entropy(table, index, reduction="none")
-            return p_k[0] * entropy + counted_sum * _negative_log(chance)
+            return p_k[0] * entropy + sum(by_matrix) * _negative_log(chance)
         if top1 == "softmax":
             softmax = torch.softmax(table, dim=1).gather(1, index.unsqueeze(1)).squeeze(1)
             chance = p_k[0] * softmax + chance
         return _negative_log(chance)
 
-    counted_sum = sum(counted)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
@@ -177,6 +175,6 @@ def _check(
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
     choice("top1", top1, ("softmax", "softmax_ce", "sort"))
-    if candidates is not None and candidates <= len(weights):
-        raise ValueError(f"candidates: got {candidates!r}, expected more than len(p_k) = {len(weights)}")
+    if candidates is not None:
+        at_least("candidates", candidates, len(weights) + 1)
     return weights

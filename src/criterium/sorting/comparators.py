@@ -43,11 +43,11 @@ class Comparator(NamedTuple):
                 size, base = self._size(gap)
                 return keep * swap * (1 - self.art_lambda * size / base) / base.pow(self.art_lambda)
             case "gaussian":
-                return torch.exp(-0.5 * gap * gap) / math.sqrt(2 * math.pi)
+                return (-0.5 * gap * gap).exp() / math.sqrt(2 * math.pi)
             case "reciprocal":
                 return (2 + gap.abs()).pow(-2)
             case "cauchy":
-                return 1 / (math.pi * (1 + gap * gap))
+                return (1 + gap * gap).reciprocal() / math.pi
             case _:  # optimal
                 return (4 * gap.abs().clamp_min(0.25)).pow(-2)
 
@@ -67,7 +67,8 @@ class Comparator(NamedTuple):
             case "logistic" | "logistic_phi":
                 return torch.sigmoid(drive)
             case "gaussian":
-                return torch.special.ndtr(drive)
+                # Not torch.special.ndtr: its vectorised form is (1 + erf) / 2, which loses small shares.
+                return 0.5 * torch.erfc(drive / -math.sqrt(2))
             case "reciprocal":
                 return torch.where(drive < 0, 1 / (2 - drive.clamp_max(0)), 1 - 1 / (2 + drive.clamp_min(0)))
             case "cauchy":

@@ -38,10 +38,11 @@ def bitonic(n: int, k: int) -> list[Layer]:
 
 
 def splitter(n: int, k: int) -> list[Layer]:
-    """Splitter selection: cascades of minima that stop as soon as the k extreme values are known.
+    """Splitter selection: wires leave the race as soon as k others are known to hold more extreme values.
 
-    `least_rank` is how many wires are known to hold a smaller value. Wires of equal `least_rank` below k
-    play a knock-out; then the next rank is settled. Built for the k smallest and mirrored.
+    Built for the k smallest and mirrored. `least_rank` is how many wires are known to hold smaller values.
+    All wires with the same one meet at halving distances, each once a round: then the wire at place p of
+    them is above 2^(ones in p) - 1 of the others. Ranks are taken from k - 1 down, then the next is settled.
     """
     least_rank = [0] * n
     next_layer = [0] * n
@@ -65,7 +66,6 @@ def splitter(n: int, k: int) -> list[Layer]:
                     for place in range(block, min(block + half, len(lanes) - half))
                 ]
             for place, lane in enumerate(lanes):
-                # A lane that lost c comparisons here is known to be beaten by 2^c - 1 others.
                 least_rank[lane] += 2 ** place.bit_count() - 1
                 next_layer[lane] = start + rounds
         settled += 1

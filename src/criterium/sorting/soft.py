@@ -17,25 +17,21 @@ def softsort(scores: Tensor, k: int) -> Tensor:
 
 
 def neuralsort(scores: Tensor, k: int) -> Tensor:
-    """Return ``(..., k, n)`` logits, those of rank r largest at the r-th largest element.
+    """Return ``(..., k, n)`` logits: (n + 1 - 2r) s_j - sum_i |s_j - s_i|, less their largest for each r.
 
     Grover et al., "Stochastic Optimization of Sorting Networks via Continuous Relaxations", ICLR 2019,
-    theorem 4: (n + 1 - 2r) s_j - sum_i |s_j - s_i|. Up to a constant over j, which a softmax does not
-    see, that is (2r - 1)(max s - s_j) - 2 sum_i max(0, s_i - s_j). In this form every term is small
-    where the softmax is large, so no digits are lost, and the sum needs a sort, not all pairs.
+    theorem 4. From the r-th largest score, where the expression is largest, to the next ones up and down
+    it falls by 1, 3, 5, ... times the gaps between neighbours. Summed that way it takes a sort in place of
+    all pairs, and there are no large terms that cancel.
     """
-    rank = torch.arange(1, k + 1, device=scores.device, dtype=scores.dtype).unsqueeze(-1)
-    behind = scores.amax(dim=-1, keepdim=True) - scores
-    return (2 * rank - 1) * behind.unsqueeze(-2) - 2 * _excess(scores).unsqueeze(-2)
-
-
-def _excess(scores: Tensor) -> Tensor:
-    """Return the sum over i of max(0, s_i - s_j) for every j, by the gaps of the sorted scores."""
     ordered, order = scores.sort(dim=-1, descending=True)
-    gaps = ordered[..., :-1] - ordered[..., 1:]
-    above = torch.arange(1, scores.shape[-1], device=scores.device, dtype=scores.dtype)
-    excess = functional.pad((gaps * above).cumsum(dim=-1), (1, 0))
-    return torch.zeros_like(scores).scatter(-1, order, excess)
+    gaps = (ordered[..., :-1] - ordered[..., 1:]).unsqueeze(-2)
+    rank = torch.arange(1, k + 1, device=scores.device).unsqueeze(-1)
+    slope = 2 * (torch.arange(1, scores.shape[-1], device=scores.device) - rank) + 1
+    below = (slope.clamp_min(0) * gaps).cumsum(-1)
+    above = (slope.clamp_max(0) * gaps).flip(-1).cumsum(-1).flip(-1)
+    logits = functional.pad(above, (0, 1)) - functional.pad(below, (1, 0))
+    return torch.zeros_like(logits).scatter(-1, order.unsqueeze(-2).expand_as(logits), logits)
 
 
 SOFT_SORTS = {"neuralsort": neuralsort, "softsort": softsort}

@@ -77,8 +77,8 @@ def _mix(values: Tensor, other: Tensor, step: _Step) -> Tensor:
 def _carry(scores: Tensor, row: Tensor, partners: Tensor, signs: Tensor, k: int, rule: Comparator) -> Tensor:
     """Carry a row of the matrix through the layers beside the scores, ``(M, n)``; return ``(M, k)``."""
     state = torch.stack([scores.T, row.T])
-    for state, _ in _sweep(state, partners, signs, rule):  # noqa: B007
-        pass
+    for latest, _ in _sweep(state, partners, signs, rule):
+        state = latest
     return state[1, -k:].flip(0).T
 
 
@@ -118,7 +118,7 @@ class _Carry(torch.autograd.Function):
             slope = ctx.rule.slope(step.gap, step.keep, step.swap) * step.sign
             push = ((grad - other) * step.change).sum(0) * slope
             grad = _mix(grad, other, step)
-            grad[0] += push
+            grad[0].add_(push)
         return grad[0].T, None, None, None, None, None
 
 
@@ -134,7 +134,7 @@ def _wiring(relaxation: str, n: int, k: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(partners), torch.from_numpy(signs)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _wiring_arrays(relaxation: str, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `_tables` as arrays: the sign is 1 at the low end of a gap and -1 at the high end.
 
@@ -144,7 +144,7 @@ def _wiring_arrays(relaxation: str, n: int, k: int) -> tuple[np.ndarray, np.ndar
     partners = np.tile(np.arange(n), (len(layers), 1))
     signs = np.zeros((len(layers), n), dtype=np.int8)
     for layer, pairs in enumerate(layers):
-        for low, high in pairs:
-            partners[layer, [low, high]] = high, low
-            signs[layer, [low, high]] = 1, -1
+        low, high = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        partners[layer, low], partners[layer, high] = high, low
+        signs[layer, low], signs[layer, high] = 1, -1
     return partners, signs
