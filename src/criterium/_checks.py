@@ -23,22 +23,29 @@ def choice(argument: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
+def _finite(value: object) -> bool:
+    try:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False
+
+
 def positive(argument: str, value: float) -> float:
     """Return `value` if it is a finite number above zero, else raise a `ValueError`."""
-    if not (math.isfinite(value) and value > 0):
+    if not (_finite(value) and value > 0):
         raise ValueError(f"{argument}: got {value!r}, expected a finite number above 0")
     return value
 
 
 def non_negative(argument: str, value: float) -> float:
     """Return `value` if it is a finite number of at least zero, else raise a `ValueError`."""
-    if not (math.isfinite(value) and value >= 0):
+    if not (_finite(value) and value >= 0):
         raise ValueError(f"{argument}: got {value!r}, expected a finite number of at least 0")
     return value
 
 
 def at_least(argument: str, value: int, least: int) -> int:
     """Return `value` if it is a whole number of at least `least`, else raise a `ValueError`."""
-    if isinstance(value, bool) or int(value) != value or value < least:
+    if isinstance(value, bool) or not _finite(value) or int(value) != value or value < least:
         raise ValueError(f"{argument}: got {value!r}, expected a whole number of at least {least}")
     return int(value)

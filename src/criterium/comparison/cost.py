@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from criterium.comparison.plan import Plan, configure
-from criterium.training.loop import Trainer, accelerator_for, build_model, task_of
+from criterium.training.devices import accelerator_for
+from criterium.training.trainer import Trainer, build_model, task_of
 
 _ROUNDS = 9
 _SECONDS = 0.06

@@ -39,7 +39,7 @@ def expected_accuracy(logits: Tensor, target: Tensor, *, temperature: float = 1.
         tensor([1.])
 
     Reference:
-        Karpukhin et al. 2022, section 3, equation 8, and its form as one integral.
+        Karpukhin et al. 2022: expected accuracy with normal noise on the logits.
 
     Deviations:
         The authors integrate over C - 1 dimensions by Monte Carlo; this is the same integral, done
@@ -90,7 +90,7 @@ def exact_loss(
         tensor(0.3699)
 
     Reference:
-        Karpukhin et al. 2022, "EXACT: How to Train Your Accuracy", sections 3 and 4.
+        Karpukhin, Dereka and Kolesnikov 2022, "EXACT: How to Train Your Accuracy", arXiv:2205.09615.
 
     Deviations:
         Quadrature in place of the authors' sampler. Constant logits are left at 0 by `standardize`, where

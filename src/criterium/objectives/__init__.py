@@ -18,8 +18,11 @@ def _discover() -> dict[str, type[Objective]]:
     found: dict[str, type[Objective]] = {}
     for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
         for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
-            if isinstance(value, type) and issubclass(value, Objective) and value is not Objective:
-                found[value.name] = value
+            # A class without a name of its own is a base of others.
+            if not (isinstance(value, type) and issubclass(value, Objective) and "name" in vars(value)):
+                continue
+            if found.setdefault(value.name, value) is not value:
+                raise ValueError(f"objective: {value.name!r} is the name of two classes")
     return found
 
 
@@ -30,8 +33,8 @@ def build(name: str, options: Mapping[str, Any] | None = None) -> Objective:
     """Return the objective called `name`, with `options` in place of its published defaults.
 
     Raises:
-        ValueError: no such objective, or no such option, with the nearest names; or a value that the
-            objective does not take.
+        ValueError: no such objective, or no such option, with the nearest names. Values are checked by the
+            criteria at the latest, when they are made.
 
     Example:
         >>> build("exact", {"margin": 0.5}).margin

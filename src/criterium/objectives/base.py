@@ -57,7 +57,7 @@ class Objective:
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
-    learning_rate: ClassVar[float] = 0.1  # published, for SGD with momentum 0.9
+    learning_rate: ClassVar[float] = 0.1  # for SGD with momentum 0.9: the paper's, where it has one
     search: ClassVar[Search] = {}
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from criterium._checks import non_negative
 from criterium.objectives.base import Choice, Objective, Search, Task
 
 
@@ -20,6 +21,11 @@ class CrossEntropy(Objective):
     search: ClassVar[Search] = {"label_smoothing": Choice((0.0, 0.05, 0.1))}
 
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the option."""
+        if not 0 <= non_negative("label_smoothing", self.label_smoothing) <= 1:
+            raise ValueError(f"label_smoothing: got {self.label_smoothing!r}, expected a number from 0 to 1")
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `torch.nn.CrossEntropyLoss`."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from criterium._checks import positive
 from criterium.losses.exact import ExactLoss
 from criterium.objectives.base import Choice, GradientTransform, Objective, Search, Task
 
@@ -21,12 +22,20 @@ class Exact(Objective):
     summary = "expected accuracy under logit noise, maximised directly"
     paper = "Karpukhin et al. 2022, EXACT: How to Train Your Accuracy, arXiv:2205.09615"
     learning_rate = 0.5
-    search: ClassVar[Search] = {"margin": Choice((None, 0.5, 1.0, 5.0, 10.0))}
+    search: ClassVar[Search] = {
+        "margin": Choice((None, 0.5, 1.0, 5.0, 10.0)),
+        "end": Choice((1.0, 0.1, 0.01)),
+    }
 
     margin: float | None = None
     start: float = 10.0
     end: float = 1.0
     standardize: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the temperatures, of which the last is met only when training is almost done."""
+        positive("start", self.start)
+        positive("end", self.end)
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `ExactLoss` at the first temperature."""

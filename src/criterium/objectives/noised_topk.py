@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from criterium._checks import non_negative
 from criterium.heads import NormalizedLinear
 from criterium.losses.noised_topk import NoisedTopKHingeLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
@@ -36,7 +37,7 @@ class NoisedTopKImbalanced(Objective):
 
     name = "noised-topk-imbalanced"
     summary = "calibrated top-k hinge with wider margins for rare classes, cosine head"
-    paper = "Garcin et al. 2022, section 3.4, arXiv:2202.02193"
+    paper = "Garcin et al. 2022, the same for imbalanced classes, arXiv:2202.02193"
     search: ClassVar[Search] = {"max_margin": Choice((0.1, 0.2, 0.4)), "scale": Choice((30.0, 50.0, 60.0))}
 
     max_margin: float = 0.2
@@ -44,13 +45,18 @@ class NoisedTopKImbalanced(Objective):
     epsilon: float = 0.01
     samples: int = 5
 
+    def __post_init__(self) -> None:
+        """Check the option that becomes a tensor."""
+        non_negative("max_margin", self.max_margin)
+
     def head(self, in_features: int, task: Task) -> nn.Module:
         """Return a head whose logits are cosines."""
         return NormalizedLinear(in_features, task.num_classes)
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `NoisedTopKHingeLoss` with margins that go as n_c^(-1/4)."""
-        margin = torch.tensor(task.class_counts, dtype=torch.float64).pow(-0.25)
+        # A class without rows gets the margin of a class with one.
+        margin = torch.tensor(task.class_counts, dtype=torch.float64).clamp(min=1).pow(-0.25)
         return (
             NoisedTopKHingeLoss(
                 k=task.k,

@@ -10,10 +10,16 @@ from torch import nn
 from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
 
+_MANY = 16
+
 
 @dataclass(frozen=True)
 class TopK(Objective):
-    """Half of the weight on being first, half on being among the first k."""
+    """Half of the weight on being first, half on being among the first k.
+
+    The paper's setting for training from scratch, but for `candidates`, which it uses for many classes:
+    the network then sorts the true class and the strongest others only.
+    """
 
     name = "topk"
     summary = "cross-entropy on being among the top k, by a differentiable sorting network"
@@ -23,15 +29,19 @@ class TopK(Objective):
     first: float = 0.5
     relaxation: str = "odd_even"
     distribution: str = "logistic_phi"
-    steepness: float = 1.0
+    steepness: float = 0.5
     art_lambda: float = 0.5
-    candidates: int | None = 16
+    candidates: int | None = None
+    top1: str = "softmax_ce"
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `TopKCrossEntropyLoss` for the k that the classifier is judged on."""
         p_k = (1.0,) if task.k == 1 else (self.first, *[0.0] * (task.k - 2), 1 - self.first)
-        # Candidates save time where classes are many; where they are few, all of them take part.
-        few = self.candidates is None or self.candidates >= task.num_classes
+        # Candidates save time where classes are many; where they are few, all of them take part. A number
+        # that was asked for is not clamped: the loss refuses one that does not fit.
+        candidates = self.candidates
+        if candidates is None and task.num_classes > _MANY:
+            candidates = _MANY
         return (
             TopKCrossEntropyLoss(
                 p_k=p_k,
@@ -39,6 +49,7 @@ class TopK(Objective):
                 distribution=self.distribution,
                 steepness=self.steepness,
                 art_lambda=self.art_lambda,
-                candidates=None if few else self.candidates,
+                top1=self.top1,
+                candidates=candidates,
             ),
         )

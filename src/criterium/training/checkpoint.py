@@ -19,7 +19,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, A
     """Write tensors and a JSON note to `path`; the file is there whole or not at all."""
     try:
         with whole(path) as partial:
-            kept = {key: value.detach().contiguous() for key, value in tensors.items()}
+            # Copies, because the format refuses tensors that share memory, as tied weights do.
+            kept = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
             save_file(kept, partial, {"note": json.dumps(note)})
     except SafetensorError as error:
         raise OSError(f"{path}: cannot be written: {error}") from error
@@ -55,7 +56,20 @@ def unpack(
     modules: Mapping[str, nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> None:
-    """Put tensors from `pack` back."""
+    """Put tensors from `pack` back.
+
+    Raises:
+        ValueError: they are those of other modules.
+
+    """
+    wanted = {key: tuple(value.shape) for key, value in pack(modules, ()).items()}
+    held = {key: tuple(v.shape) for key, v in tensors.items() if key.partition("/")[0] in modules}
+    for key in sorted(wanted.keys() | held.keys()):
+        if wanted.get(key) != held.get(key):
+            raise ValueError(
+                f"{key} has shape {held.get(key, 'none, it is missing')}, expected"
+                f" {wanted.get(key, 'no such entry')}"
+            )
     for name, module in modules.items():
         own = {key.removeprefix(f"{name}/"): v for key, v in tensors.items() if key.startswith(f"{name}/")}
         module.load_state_dict(own)

@@ -1,0 +1,169 @@
+"""One epoch of training, and the model, optimisers and batches that it takes.
+
+Random numbers are drawn anew for each epoch from (seed, purpose, epoch), never from a state that runs on:
+runs of different objectives with the same seed start from the same backbone and see the same batches, and
+a run that is taken up again after an epoch goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from criterium import models
+from criterium.data import Dataset, Split
+from criterium.objectives import Objective, Task
+from criterium.training import augment
+from criterium.training.recipe import Recipe
+
+
+def derive(seed: int, purpose: str, epoch: int = 0) -> int:
+    """Return a seed for one purpose in one epoch, unrelated to those of other purposes and epochs."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def task_of(dataset: Dataset, k: int) -> Task:
+    """Return what objectives may know of `dataset`."""
+    counts = torch.bincount(dataset.train.targets, minlength=len(dataset.classes))
+    return Task(len(dataset.classes), tuple(counts.tolist()), k, dataset.is_image)
+
+
+def build_model(model: str, objective: Objective, dataset: Dataset, task: Task, seed: int) -> nn.Module:
+    """Return backbone and head; the backbone's first weights depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "backbone"))
+        backbone = models.build(model, tuple(dataset.train.inputs.shape[1:]), dataset.center, dataset.scale)
+        torch.default_generator.manual_seed(derive(seed, "head"))
+        head = objective.head(backbone.out_features, task)
+    return nn.Sequential(OrderedDict(backbone=backbone, head=head))
+
+
+class Trainer:
+    """Model, criteria and optimisers on their device, and what one epoch does with them.
+
+    Accelerate places the model: device, autocast, a replica in each process. Its wrappers around the
+    optimiser and the backward pass serve scaled float16, DeepSpeed and TPUs, and look for packages at every
+    step, which takes a quarter of the time of a small model's; so optimiser and loss are plain PyTorch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        dataset: Dataset,
+        recipe: Recipe,
+        task: Task,
+        seed: int,
+        accelerator: Accelerator,
+    ) -> None:
+        """Move everything to the accelerator's device.
+
+        Raises:
+            ValueError: batches have fewer rows than there are processes.
+
+        """
+        self.objective, self.recipe, self.task, self.seed = objective, recipe, task, seed
+        self.accelerator = accelerator
+        self.criteria = [criterion.to(accelerator.device) for criterion in objective.criteria(task)]
+        self.rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
+        model = model.to(accelerator.device)
+        self.optimizers = [recipe.optimizer_for(model, self.rate) for _ in self.criteria]
+        self.model: nn.Module = accelerator.prepare_model(model)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        transform = objective.gradient_transform()
+        self.transform = None if transform is None else transform.to(accelerator.device)
+        self.modules: dict[str, nn.Module] = {"model": accelerator.unwrap_model(self.model)}
+        if self.transform is not None:
+            self.modules["gradients"] = self.transform
+        self.data = resident(dataset.train, accelerator.device)
+        self.steps = math.ceil(len(self.data) / recipe.batch_size)
+        if len(self.data) // self.steps < accelerator.num_processes:
+            raise ValueError(
+                f"batch_size: got {recipe.batch_size}, expected at least {accelerator.num_processes} rows:"
+                " one for each process"
+            )
+
+    def epoch(self, epoch: int) -> float:
+        """Make one pass over the training rows and return the mean loss of the first criterion."""
+        self.model.train()
+        self.objective.schedule(self.criteria, epoch / self.recipe.epochs)
+        # Noise that a criterion or dropout draws comes from the global generators; processes, which see
+        # different rows, draw different noise.
+        _seed(derive(self.seed, "noise", epoch) + self.accelerator.process_index, self.accelerator.device)
+        total = torch.zeros((), device=self.accelerator.device)
+        for step, (inputs, target) in enumerate(self.batches(epoch)):
+            rate = self.rate * self.recipe.factor((epoch + step / self.steps) / self.recipe.epochs)
+            total += self.update(inputs, target, rate)
+        # One answer for all processes, so that all of them stop where one diverges.
+        return float(self.accelerator.reduce(total, "mean")) / self.steps
+
+    def update(self, inputs: Tensor, target: Tensor, rate: float) -> Tensor:
+        """Make one update for each criterion, and return the loss of the first."""
+        losses: list[Tensor] = []
+        for criterion, optimizer in zip(self.criteria, self.optimizers, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+            loss = criterion(self.model(inputs), target)
+            loss.backward()
+            if self.transform is not None:
+                self.transform(self.parameters)
+            elif self.recipe.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses[0]
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process's part of each batch; sizes differ by at most one row."""
+        device, recipe = self.accelerator.device, self.recipe
+        order = torch.randperm(len(self.data), generator=_generator(derive(self.seed, "order", epoch)))
+        boxes = _generator(derive(self.seed, "cutmix", epoch))
+        changes = _generator(derive(self.seed, "augment", epoch) + self.accelerator.process_index, device)
+        for rows in order.to(self.data.inputs.device).tensor_split(self.steps):
+            if self.accelerator.num_processes > 1:
+                rows = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+            inputs, target = self.data.inputs[rows].to(device), self.data.targets[rows].to(device)
+            if self.task.is_image:
+                if recipe.augment == "crop-flip":
+                    inputs = augment.crop_flip(inputs, changes)
+                if recipe.cutmix and not self.objective.mixes:
+                    inputs, target = augment.cutmix(
+                        inputs, target, self.task.num_classes, recipe.cutmix, boxes
+                    )
+            yield self.objective.transform_batch(inputs, target, self.task)
+
+
+def resident(split: Split, device: torch.device) -> Split:
+    """Return `split` on `device`, unless it would take more than half of the memory that is free there."""
+    if device.type == "cuda":
+        size = split.inputs.numel() * split.inputs.element_size()
+        if size > torch.cuda.mem_get_info(device)[0] / 2:
+            return split
+    return Split(split.inputs.to(device), split.targets.to(device))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, inputs: Tensor, accelerator: Accelerator, batch_size: int = 1024) -> Tensor:
+    """Return the logits (N, C) of raw `inputs`, float32, on the CPU; the model is left in evaluation mode."""
+    model.eval()
+    parts = [model(part.to(accelerator.device)).float().cpu() for part in torch.split(inputs, batch_size)]
+    return torch.cat(parts)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    # `torch.manual_seed` also notes down where it was called, at the cost of steps of a small model.
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
+def _generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
