@@ -170,3 +170,14 @@ def test_the_dictionary_is_json_without_nan(values: np.ndarray) -> None:
     assert found["differences"]["b"]["nll"]["verdict"] == "untested"
     assert found["sentences"] == list(table.sentences)
     assert (found["baseline"], found["seeds"], found["notes"]) == ("a", [0], ["a note"])
+
+
+def test_top_one_error_is_compared_once() -> None:
+    runs = [
+        {"objective": name, "seed": seed, "top1_error": 0.1 * seed, "topk_error": 0.1 * seed}
+        for name in ("cross-entropy", "exact")
+        for seed in range(2)
+    ]
+    for k, metrics in ((1, ("top1_error",)), (2, ("top1_error", "topk_error"))):
+        table = summarise(runs, metrics=["top1_error", "topk_error"], baseline="cross-entropy", k=k)
+        assert table.metrics == metrics

@@ -60,7 +60,7 @@ def summarise(
         results: one mapping a run, with ``objective``, ``seed`` and a number for each of `metrics`. A metric
             that is NaN in every run, as ``auroc`` is without inputs from elsewhere, gets no column.
         metrics: names from `criterium.evaluation.metrics.METRICS`; one that is marked there as
-            background is shown and not compared.
+            background is shown and not compared. For k = 1 ``topk_error`` is left out beside ``top1_error``.
         baseline: the objective that the others are compared with.
         k: what the k in ``topk_error`` was.
         cost: time of a training step relative to the baseline's, by objective.
@@ -81,7 +81,11 @@ def summarise(
     (-0.02, 0.25)
     """
     at_least("k", k, 1)
-    values = _by_metric(results, [choice("metrics", name, METRICS) for name in metrics])
+    asked = [choice("metrics", name, METRICS) for name in metrics]
+    if k == 1 and "top1_error" in asked:
+        # The same number twice would be two comparisons where there is one.
+        asked = [name for name in asked if name != "topk_error"]
+    values = _by_metric(results, asked)
     # In the order they first ran, the baseline on top.
     names = dict.fromkeys(str(run["objective"]) for run in results)
     objectives = (choice("baseline", baseline, names), *(name for name in names if name != baseline))
