@@ -30,6 +30,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if error.filename == str(partial):  # a name that nobody gave
+            error.filename = str(target)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

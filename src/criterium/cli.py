@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from criterium import __version__
 
@@ -16,9 +18,49 @@ if TYPE_CHECKING:
     from criterium.comparison import Progress, Study
     from criterium.training import Recipe
 
+
+class _OneLine(TyperGroup):
+    """Says what is wrong with the arguments in one line, as the commands do with their values."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command that `args` name."""
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+        except Exception as error:
+            # Where Typer keeps the class of such errors differs from version to version.
+            if not hasattr(error, "format_message"):
+                raise
+            _complain(" ".join(error.format_message().split()) + _given(error, words))
+            code = 2
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def _given(error: Exception, words: Sequence[str]) -> str:
+    """Return what followed the option that an error is about."""
+    options: Sequence[str] = getattr(getattr(error, "param", None), "opts", ())
+    for option in options:
+        for word, after in zip(words, [*words[1:], ""], strict=True):
+            if word == option:
+                return f" (got {after!r})"
+            if word.startswith(f"{option}="):
+                return f" (got {word.removeprefix(f'{option}=')!r})"
+    return ""
+
+
 app = typer.Typer(
+    cls=_OneLine,
     help="Train classifiers in several published ways, side by side, and see which to use.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -40,9 +82,9 @@ BatchSize = Annotated[int, typer.Option(help="Rows a step.")]
 Optimizer = Annotated[str, typer.Option(help="sgd (Nesterov momentum 0.9) or adamw.")]
 LearningRate = Annotated[
     float | None,
-    typer.Option("--lr", "--learning-rate", help="For all objectives; not tuned if given."),
+    typer.Option("--lr", "--learning-rate", help="Of all objectives; not tuned if given."),
 ]
-WeightDecay = Annotated[float | None, typer.Option(help="For all objectives; not tuned if given.")]
+WeightDecay = Annotated[float | None, typer.Option(help="Of all objectives; not tuned if given.")]
 Schedule = Annotated[str, typer.Option(help="cosine or step.")]
 Warmup = Annotated[float, typer.Option(help="Share of the steps over which the learning rate rises.")]
 Clip = Annotated[float | None, typer.Option(help="Largest norm of the gradient.")]
@@ -58,18 +100,26 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
         typer.echo(f"criterium {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(short_help="Train several objectives and compare them.")
 def compare(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OBJECTIVE]...", help="Which to compare (see: criterium list objectives)."),
+        typer.Argument(
+            metavar="OBJECTIVE",
+            help="Which to compare (see: criterium list objectives), also with options: exact:margin=0.5."
+            " [default: cross-entropy exact topk noised-topk dismax cot]",
+        ),
     ] = None,
     objectives: Annotated[
         list[str] | None, typer.Option(help="The same, as an option: names with commas between.")
@@ -101,7 +151,8 @@ def compare(
     ] = None,
     out: Out = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted comparison.")
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with an interrupted comparison, with the settings it had."),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -110,10 +161,13 @@ def compare(
     with _one_line_errors():
         from criterium import comparison
 
-        asked = [*_names(objectives or []), *(names or [])]
+        asked = _names([*(objectives or []), *(names or [])])
+        if objectives and not asked:
+            raise ValueError(f"objectives: got {', '.join(map(repr, objectives))}, expected names")
         with _progress(quiet or as_json) as progress:
             if resume is not None:
-                study = comparison.resume(resume, progress=progress)
+                _check_nothing_else(context)
+                study = comparison.resume(resume, jobs=jobs, progress=progress)
             else:
                 study = comparison.compare(
                     data,
@@ -146,9 +200,11 @@ def compare(
         _show(study, as_json)
 
 
-@app.command()
+@app.command(short_help="Train one objective once.")
 def train(
-    objective: Annotated[str, typer.Argument(help="Which (see: criterium list objectives).")],
+    objective: Annotated[
+        str, typer.Argument(metavar="OBJECTIVE", help="Which (see: criterium list objectives).")
+    ],
     data: Data = "digits",
     data_dir: DataDir = None,
     label: Label = None,
@@ -208,7 +264,7 @@ def train(
         _show(study, as_json)
 
 
-@app.command()
+@app.command(short_help="Compute the table of a run folder anew.")
 def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Compute the table anew from the predictions in a run folder; needs no model and no GPU."""
     with _one_line_errors():
@@ -231,7 +287,9 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="objectives, models, data or metrics.")] = "objectives",
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="objectives, models, data or metrics.")
+    ] = "objectives",
 ) -> None:
     """List what there is, one line each."""
     with _one_line_errors():
@@ -277,6 +335,19 @@ def _seeds(text: str) -> int | list[int]:
     raise ValueError(f"seeds: got {text!r}, expected how many (5), or which (0,1,7)")
 
 
+def _check_nothing_else(context: typer.Context) -> None:
+    """Refuse settings beside --resume: those of the folder hold."""
+    welcome = {"resume", "jobs", "quiet", "as_json"}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in welcome and source is not None and source.name == "COMMANDLINE":
+            given = option.opts[0] if option.opts[0].startswith("-") else "objectives"
+            raise ValueError(
+                f"resume: got {given} too, but the settings are those of the folder;"
+                " expected no more than --jobs, --quiet and --json"
+            )
+
+
 def _recipe(**values: Any) -> Recipe:
     from criterium.training import Recipe
 
@@ -298,16 +369,19 @@ def _progress(silent: bool) -> Iterator[Progress]:
         with live or nullcontext():
             yield progress
     except KeyboardInterrupt:
-        done = "what is finished is kept; go on with: criterium compare --resume"
-        typer.echo(f"interrupted; {done} {progress.folder}" if progress.folder else "interrupted", err=True)
-        raise typer.Exit(130) from None
+        if progress.folder is not None:
+            raise KeyboardInterrupt(
+                f"; what is finished is kept, go on with: criterium compare --resume {progress.folder}"
+            ) from None
+        raise
 
 
 def _show(study: Study, as_json: bool) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps({"folder": str(study.folder), **study.table.to_dict()}, ensure_ascii=False))
+        found = {"folder": str(study.folder), **study.table.to_dict()}
+        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return
     typer.echo(str(study.table))
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
@@ -315,22 +389,27 @@ def _show(study: Study, as_json: bool) -> None:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2."""
+    """Turn what a user can mend into one line and exit code 2, and Ctrl-C into one and 130."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        _fail(_in_words(error))
+    except BrokenPipeError:  # whoever reads has enough
+        raise
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        _complain(_in_words(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt as error:
+        typer.echo(f"interrupted{error}", err=True)
+        raise typer.Exit(130) from None
 
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _fail(words: str) -> NoReturn:
+def _complain(words: str) -> None:
     typer.echo(f"criterium: {words}", err=True)
-    raise typer.Exit(2)
 
 
 def main() -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from criterium.comparison import Progress
+
+_SPEED_SECONDS = 3600.0
+"""Speed is estimated over this long: runs may take minutes."""
+_REST = 48
+"""Characters beside the name of a run: its bar and what follows, or what came out."""
 
 
 class Live(Progress):
@@ -17,16 +23,19 @@ class Live(Progress):
     def __init__(self, console: Console) -> None:
         """Draw on `console`, which is a terminal."""
         self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", justify="right"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=console,
             transient=True,
+            speed_estimate_period=_SPEED_SECONDS,
         )
-        self.all: TaskID | None = None
+        self.all = self.bars.add_task("preparing", total=None, count="")
         self.runs: dict[str, TaskID] = {}
+        self.done = 0
+        self.total = 0
 
     def __enter__(self) -> Live:
         """Begin to draw."""
@@ -37,14 +46,11 @@ class Live(Progress):
         """Leave the terminal as it was, below the finished lines."""
         self.bars.stop()
 
-    def stage(self, title: str, total: int) -> None:
-        """Show a new overall bar."""
-        if self.all is not None:
-            self.bars.remove_task(self.all)
-        for task in self.runs.values():
-            self.bars.remove_task(task)
-        self.runs = {}
-        self.all = self.bars.add_task(f"[bold]{title}[/bold]", total=total, left="time left")
+    def stage(self, title: str, total: int, later: int = 0) -> None:
+        """Name the overall bar, which counts the runs of this stage and of later ones."""
+        self.total = self.done + total + later
+        self.bars.update(self.all, description=title, total=self.total)
+        self.running({})
 
     def running(self, shares: Mapping[str, float]) -> None:
         """Show a bar for each run that is under way."""
@@ -53,18 +59,30 @@ class Live(Progress):
                 self.bars.remove_task(self.runs.pop(name))
         for name, share in shares.items():
             if name not in self.runs:
-                self.runs[name] = self.bars.add_task(f"  {_plain(name)}", total=100, left="%")
-            self.bars.update(self.runs[name], completed=round(100 * share))
+                self.runs[name] = self.bars.add_task(f"  {self._fitted(name)}", total=1.0, count="")
+            self.bars.update(self.runs[name], completed=share, count=f"{share:.0%}".replace("%", " %"))
+        self._count(sum(shares.values()))
 
     def finished(self, name: str, words: str) -> None:
         """Print one line above the bars."""
-        self.bars.console.print(f"{_plain(name):<34} {_plain(words)}", highlight=False)
-        if self.all is not None:
-            self.bars.advance(self.all)
+        self.done += 1
+        if name in self.runs:
+            self.bars.remove_task(self.runs.pop(name))
+        self._count(sum(task.completed for task in self.bars.tasks if task.id != self.all))
+        self.bars.console.print(Text(f"{self._fitted(name):<30}  {words}"))
 
     def note(self, words: str) -> None:
         """Print one line above the bars."""
-        self.bars.console.print(f"[dim]{_plain(words)}[/dim]", highlight=False)
+        self.bars.console.print(Text(words, style="dim"))
+
+    def _count(self, under_way: float) -> None:
+        counted = f"{self.done} of {self.total} runs"
+        self.bars.update(self.all, completed=self.done + under_way, count=counted)
+
+    def _fitted(self, name: str) -> str:
+        """Return the name of a run, its middle left out where the terminal is too narrow for it."""
+        room = max(24, self.bars.console.width - _REST)
+        return name if len(name) <= room else f"{name[: room - 12]}…{name[-11:]}"
 
 
 class Plain(Progress):
@@ -74,15 +92,10 @@ class Plain(Progress):
         """Write to `console`."""
         self.console = console
 
-    def stage(self, title: str, total: int) -> None:
+    def stage(self, title: str, total: int, later: int = 0) -> None:
         """Print what begins."""
-        self.console.print(f"{title}: {total} runs", highlight=False)
+        self.note(f"{title}: {total} run{'s' * (total > 1)}")
 
     def note(self, words: str) -> None:
         """Print it."""
-        self.console.print(_plain(words), highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Return `text` so that rich takes no part of it for markup."""
-    return text.replace("[", r"\[")
+        self.console.print(Text(words), soft_wrap=True)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from criterium import objectives
 from criterium._checks import at_least
 from criterium.data import Dataset, load
-from criterium.objectives import Objective
+from criterium.objectives import OBJECTIVES, Objective
 from criterium.training import Recipe
 
 _RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a finite number", (int, float)),
+    "bool": ("true or false", (bool,)),
+    "str": ("a word", (str,)),
+    "None": ("none", (type(None),)),
+}
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,32 @@ class Source:
     validation: float = 0.2
 
     def load(self) -> Dataset:
-        """Return the data, read once in each process."""
+        """Return the data, read once in a process."""
         return _load(self)
 
+    def load_anew(self) -> Dataset:
+        """Return the data as they are now."""
+        _load.cache_clear()
+        return self.load()
 
-@functools.lru_cache(maxsize=2)
+    def load_known(self, hashes: Mapping[str, str]) -> Dataset:
+        """Return the data with these hashes, read once in a process.
+
+        Raises:
+            ValueError: what is read has other hashes.
+
+        """
+        dataset = self.load()
+        if dataset.hashes != hashes:  # read for an earlier comparison in this process
+            dataset = self.load_anew()
+        parts = dataset.hashes.keys() | hashes.keys()
+        changed = sorted(part for part in parts if dataset.hashes.get(part) != hashes.get(part))
+        if changed:
+            raise ValueError(f"data: {self.data} changed since the comparison began: {', '.join(changed)}")
+        return dataset
+
+
+@functools.lru_cache(maxsize=1)
 def _load(source: Source) -> Dataset:
     return load(**dataclasses.asdict(source))
 
@@ -69,8 +99,14 @@ class Plan:
                 raise ValueError(f"{name}: got none, expected at least one")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: got {', '.join(map(str, values))}, expected each only once")
+        for seed in self.seeds:
+            at_least("seeds", seed, 0)
         for label in self.objectives:
             configure(label, {}, self.recipe)
+        for one, other in combinations(self.objectives, 2):
+            # Two that share a name would share files too.
+            if parse(one) == parse(other) or slug(one) == slug(other):
+                raise ValueError(f"objectives: {one!r} and {other!r} are the same, expected each only once")
 
     @property
     def baseline(self) -> str:
@@ -113,10 +149,13 @@ def parse(label: str) -> tuple[str, dict[str, Any]]:
         option, equals, text = part.partition("=")
         if not equals:
             raise ValueError(f"objective: got {label!r}, expected name:option=value,...; {part!r} has no '='")
+        option, text = option.strip(), text.strip()
+        if option in options:
+            raise ValueError(f"objective: got {label!r}, expected {option} only once")
         try:
-            options[option.strip()] = json.loads("null" if text == "none" else text)
+            options[option] = json.loads("null" if text == "none" else text)
         except json.JSONDecodeError:
-            options[option.strip()] = text.strip()
+            options[option] = text
     return name.strip(), options
 
 
@@ -125,8 +164,27 @@ def configure(label: str, setting: Mapping[str, Any], recipe: Recipe) -> tuple[O
     name, given = parse(label)
     values = {**setting, **given}
     own = {option: value for option, value in values.items() if option not in _RECIPE}
-    objective = objectives.build(name, own)
-    return objective, dataclasses.replace(recipe, **{o: v for o, v in values.items() if o in _RECIPE})
+    shared = {option: value for option, value in values.items() if option in _RECIPE}
+    try:
+        _check_kinds(Recipe, shared)
+        if name in OBJECTIVES:
+            _check_kinds(OBJECTIVES[name], own)
+        return objectives.build(name, own), dataclasses.replace(recipe, **shared)
+    except ValueError as error:
+        raise ValueError(str(error) if name == label else f"objective {label}: {error}") from error
+
+
+def _check_kinds(owner: type, values: Mapping[str, Any]) -> None:
+    """Check that values are of the kind that the field of the same name is annotated with."""
+    for field in dataclasses.fields(owner):
+        kinds = [_KINDS[kind] for kind in str(field.type).split(" | ") if kind in _KINDS]
+        if kinds and field.name in values:
+            value = values[field.name]
+            types = tuple(each for _, every in kinds for each in every)
+            fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+            if not fits or (isinstance(value, float) and not math.isfinite(value)):
+                expected = " or ".join(words for words, _ in kinds)
+                raise ValueError(f"{field.name}: got {json.dumps(value)}, expected {expected}")
 
 
 def slug(label: str) -> str:

@@ -15,8 +15,8 @@ class Progress:
         """Be told where everything is written."""
         self.folder = folder
 
-    def stage(self, title: str, total: int) -> None:
-        """Begin a stage of `total` runs."""
+    def stage(self, title: str, total: int, later: int = 0) -> None:
+        """Begin a stage of `total` runs, with `later` ones to come in other stages."""
 
     def running(self, shares: Mapping[str, float]) -> None:
         """Show which runs are under way, and the share of each that is done."""

@@ -6,17 +6,21 @@ import torch
 
 from criterium.comparison.plan import Plan, configure
 from criterium.data import Dataset
-from criterium.training.loop import build_model, task_of
+from criterium.training.trainer import build_model, task_of
 
 
 def rehearse(plan: Plan, dataset: Dataset) -> None:
     """Build each model and criterion and put two training rows through them, on the CPU.
 
     Raises:
-        ValueError: a model that does not fit the data, or an objective that does not fit the number of
-            classes, in one line that names the objective.
+        ValueError: a model that does not fit the data, changes to images where there are none, or an
+            objective that does not fit the number of classes, in one line that names the objective.
 
     """
+    if not dataset.is_image:
+        for name, unused in (("augment", "none"), ("cutmix", 0.0)):
+            if (value := getattr(plan.recipe, name)) != unused:
+                raise ValueError(f"{name}: got {value!r}, expected {unused!r}: the data holds no images")
     task = task_of(dataset, plan.k)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
@@ -24,10 +28,11 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
         model = build_model(plan.model, objective, dataset, task, seed=0)
         try:
             criteria = objective.criteria(task)
+            objective.schedule(criteria, 0.0)
             batch, wanted = objective.transform_batch(inputs, target, task)
             with torch.no_grad():
                 logits = model(batch)
                 for criterion in criteria:
                     criterion(logits, wanted)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"objective {label}: {error}") from error

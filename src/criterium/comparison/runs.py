@@ -24,8 +24,9 @@ from criterium.evaluation.detection import detection_score, score_threshold
 from criterium.evaluation.metrics import measure
 from criterium.evaluation.predictions import Predictions
 from criterium.training import Diverged, predict, train
-from criterium.training.checkpoint import save_tensors
-from criterium.training.loop import accelerator_for, build_model, task_of
+from criterium.training.checkpoint import load_tensors, save_tensors
+from criterium.training.devices import accelerator_for
+from criterium.training.trainer import build_model, task_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,19 @@ class Run:
         return root / "runs" / f"{slug(self.objective)}-seed{self.seed}"
 
     def result(self, root: Path) -> dict[str, Any] | None:
-        """Return what the run found, or None while it is not finished."""
-        path = self.place(root) / "run.json"
-        return read_json(path) if path.exists() else None
+        """Return what the run found, or None while it is not finished.
+
+        A file that is damaged, or that another run left, counts as none: the run is done again.
+        """
+        try:
+            found = read_json(self.place(root) / "run.json")
+        except (FileNotFoundError, ValueError):
+            return None
+        wanted = {"objective": self.objective, "seed": self.seed, "setting": self.setting}
+        if not isinstance(found, dict) or any(found.get(key) != value for key, value in wanted.items()):
+            return None
+        complete = {"history", "validation_error" if self.trial is not None else "metrics"}
+        return found if "diverged" in found or complete <= found.keys() else None
 
 
 def trial(label: str, number: int, setting: dict[str, Any]) -> Run:
@@ -72,7 +83,7 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
     torch.set_num_threads(plan.threads)
     place = run.place(root)
     place.mkdir(parents=True, exist_ok=True)
-    dataset = plan.source.load()
+    dataset = known_data(plan, root)
     accelerator = accelerator_for(plan.device, plan.precision)
     objective, recipe = configure(run.objective, run.setting, plan.recipe)
     task = task_of(dataset, plan.k)
@@ -84,6 +95,7 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
         "backbone": _hash(model.get_submodule("backbone")),
     }
     checkpoint = place / "checkpoint.safetensors"
+    _drop_damaged(checkpoint)
     try:
         trained = train(
             model,
@@ -119,6 +131,21 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
     for leftover in (checkpoint, place / "progress"):
         leftover.unlink(missing_ok=True)
     return result
+
+
+def known_data(plan: Plan, root: Path) -> Dataset:
+    """Return the data of the comparison in `root`; raise a `ValueError` if it is no longer what it was."""
+    hashes: dict[str, str] = read_json(root / "config.json")["data"]["hashes"]
+    return plan.source.load_known(hashes)
+
+
+def _drop_damaged(checkpoint: Path) -> None:
+    """Remove a checkpoint that cannot be read: a kill leaves none such, but a disk may."""
+    if checkpoint.exists():
+        try:
+            load_tensors(checkpoint)
+        except ValueError:
+            checkpoint.unlink()
 
 
 def judge(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:

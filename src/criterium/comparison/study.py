@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
+from criterium._checks import at_least
 from criterium._files import read_json, whole, write_json
 from criterium.comparison import tuning
 from criterium.comparison.cost import measure_cost
-from criterium.comparison.executor import execute_all
-from criterium.comparison.plan import Plan, Source, slug
+from criterium.comparison.executor import RunFailed, execute_all
+from criterium.comparison.folder import alone, free_folder, new_folder, opened_log, read_config
+from criterium.comparison.plan import Plan, Source
 from criterium.comparison.progress import Progress
 from criterium.comparison.rehearsal import rehearse
 from criterium.comparison.runs import Run, machine, trial
@@ -58,12 +57,19 @@ class Study:
     def table(self) -> Table:
         """Objectives by metrics, with intervals, differences from the baseline and plain sentences."""
         plan = self.plan
+        rows = [{**row, **row["metrics"]} for row in self.results if "metrics" in row]
+        if not rows:
+            raise ValueError(_all_diverged(self.folder, self.results))
+        finished = [row["objective"] for row in rows]
+        # The others are compared among themselves if no run of the baseline came to an end.
+        baseline = plan.baseline if plan.baseline in finished else finished[0]
+        unit = self.cost.get(baseline, 1.0)
         return summarise(
-            [{**row, **row["metrics"]} for row in self.results if "metrics" in row],
+            rows,
             metrics=SHOWN,
-            baseline=plan.baseline,
+            baseline=baseline,
             k=plan.k,
-            cost=self.cost,
+            cost={label: value / unit for label, value in self.cost.items()},
             notes=[*self.config["data"]["notes"], *_diverged(self.results)],
         )
 
@@ -145,8 +151,10 @@ def compare(
     """
     directory = None if data_dir is None else str(data_dir)
     source = Source(data, directory, label, ood)
-    dataset = source.load()
+    dataset = source.load_anew()
     classes = len(dataset.classes)
+    if isinstance(seeds, int):
+        seeds = range(at_least("seeds", seeds, 1))
     if k is not None and not 1 <= k < classes:
         raise ValueError(
             f"k: got {k}, expected 1 to {classes - 1}: the data has {classes} classes to train on"
@@ -157,7 +165,7 @@ def compare(
         source=source,
         model=model,
         objectives=tuple(objectives),
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        seeds=tuple(seeds),
         k=k if k is not None else min(3, classes - 1),
         tune=tune,
         recipe=recipe or Recipe(),
@@ -167,40 +175,48 @@ def compare(
         threads=max(1, cores // max(1, workers)),
     )
     rehearse(plan, dataset)
-    root = Path(out) if out is not None else _new_folder(dataset.name)
-    if (root / "config.json").exists():
-        raise ValueError(f"out: {root} holds a comparison already; resume it, or name another folder")
     config = {"plan": plan.to_dict(), "machine": machine(plan), "data": _describe(dataset)}
-    root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
+    root = new_folder(dataset.name) if out is None else free_folder(Path(out))
+    with alone(root):
+        free_folder(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
         return _carry_out(plan, root, config, progress or Progress())
 
 
-def resume(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> Study:
-    """Go on with a comparison that was interrupted, and return it finished."""
+def resume(
+    folder: str | os.PathLike[str], *, jobs: int | None = None, progress: Progress | None = None
+) -> Study:
+    """Go on with a comparison that was interrupted, and return it finished.
+
+    Args:
+        folder: where it was written to.
+        jobs: runs at a time, in place of the number it began with; results do not depend on it.
+        progress: told what is going on.
+
+    Raises:
+        ValueError: no comparison is there, or its data are no longer what they were.
+
+    """
     root = Path(folder)
-    config = _read_config(root)
-    plan = Plan.from_dict(config["plan"])
-    found = plan.source.load().hashes
-    changed = [part for part, value in config["data"]["hashes"].items() if found.get(part) != value]
-    if changed:
-        raise ValueError(f"resume: the data changed since {root} began: {', '.join(changed)}")
+    config, plan = read_config(root)
+    if jobs is not None:
+        plan = replace(plan, jobs=jobs)
+    plan.source.load_anew()
+    plan.source.load_known(config["data"]["hashes"])
     shown = progress or Progress()
     for name, version in machine(plan).items():
         if version != config["machine"].get(name):
             shown.note(
                 f"{name} was {config['machine'].get(name)} when the comparison began, and is {version} now"
             )
-    with _alone(root):
+    with alone(root):
         return _carry_out(plan, root, config, shown)
 
 
 def open_study(folder: str | os.PathLike[str]) -> Study:
     """Return the finished comparison in `folder`; its numbers are computed anew from the predictions."""
     root = Path(folder)
-    config = _read_config(root)
-    plan = Plan.from_dict(config["plan"])
+    config, plan = read_config(root)
     results = []
     for run in _runs(plan, _chosen(root, plan)):
         result = run.result(root)
@@ -209,37 +225,51 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
                 f"{root}: {run.name} is not finished; go on with: criterium compare --resume {root}"
             )
         if "metrics" in result:
-            predictions = Predictions.load(run.place(root) / "predictions.parquet")
+            predictions = _predictions(root, run)
             result["metrics"] = measure(predictions, k=plan.k)
         results.append(result)
-    cost = read_json(root / "cost.json") if (root / "cost.json").exists() else {}
-    return Study(root, config, tuple(results), cost)
+    return Study(root, config, tuple(results), _cost(root))
 
 
 def _carry_out(plan: Plan, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     progress.begin(root)
-    with _log(root) as log:
-        log.info("begin: %s", json.dumps(config["plan"]))
-        settings = {label: tuning.draw_settings(plan, label) for label in plan.objectives}
-        if plan.tune:
-            tries = [trial(label, i, s) for label, drawn in settings.items() for i, s in enumerate(drawn)]
-            execute_all(plan, tries, root, progress, "tuning")
-            _choose(plan, root, settings)
-        chosen = _chosen(root, plan)
-        log.info("settings: %s", json.dumps(chosen))
-        results = execute_all(plan, _runs(plan, chosen), root, progress, "training")
-        for result in results:
-            log.info("%s", json.dumps({key: value for key, value in result.items() if key != "history"}))
-        if not any("metrics" in result for result in results):
-            raise ValueError(f"every run diverged ({results[0]['diverged']}); try a smaller learning rate")
-        if not (root / "cost.json").exists():
-            progress.note("measuring the cost of a step")
-            write_json(root / "cost.json", measure_cost(plan, chosen))
-        study = open_study(root)
-        _write_results(root / "results.parquet", study.results)
-        study.report()
-        log.info("end")
-        return study
+    with opened_log(root) as log:
+        try:
+            return _work(plan, root, config, progress, log)
+        except BaseException as error:
+            with suppress(OSError):  # the disk may be full
+                expected = isinstance(error, KeyboardInterrupt)
+                log.info("stopped: %s", type(error).__name__, exc_info=not expected)
+            if isinstance(error, OSError | MemoryError | RuntimeError):
+                words = getattr(error, "strerror", None) or " ".join(str(error).split())
+                raise RunFailed(
+                    f"{words or type(error).__name__}; what is finished is kept,"
+                    f" go on with: criterium compare --resume {root}"
+                ) from error
+            raise
+
+
+def _work(plan: Plan, root: Path, config: dict[str, Any], progress: Progress, log: logging.Logger) -> Study:
+    log.info("begin: %s", json.dumps(config["plan"]))
+    settings = {label: tuning.draw_settings(plan, label) for label in plan.objectives}
+    if plan.tune:
+        tries = [trial(label, i, s) for label, drawn in settings.items() for i, s in enumerate(drawn)]
+        later = len(plan.objectives) * len(plan.seeds)
+        execute_all(plan, tries, root, title="tuning", log=log, progress=progress, later=later)
+        _choose(plan, root, settings)
+    chosen = _chosen(root, plan)
+    log.info("settings: %s", json.dumps(chosen))
+    results = execute_all(plan, _runs(plan, chosen), root, title="training", log=log, progress=progress)
+    if not any("metrics" in result for result in results):
+        raise ValueError(_all_diverged(root, results))
+    if not _cost(root):
+        progress.note("measuring the cost of a step")
+        write_json(root / "cost.json", measure_cost(plan, chosen))
+    study = open_study(root)
+    _write_results(root / "results.parquet", study.results)
+    study.report()
+    log.info("end")
+    return study
 
 
 def _choose(plan: Plan, root: Path, settings: Mapping[str, Sequence[dict[str, Any]]]) -> None:
@@ -256,7 +286,32 @@ def _chosen(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     if plan.tune and not path.exists():
         raise _unfinished(root, "tuning")
     found: dict[str, dict[str, Any]] = read_json(path) if plan.tune else {o: {} for o in plan.objectives}
+    if not isinstance(found, dict) or not set(plan.objectives) <= found.keys():
+        raise ValueError(f"{path}: got other contents than a setting for each objective")
     return found
+
+
+def _cost(root: Path) -> dict[str, float]:
+    """Return the cost of a step by objective; nothing where it was not measured or cannot be read."""
+    try:
+        found = read_json(root / "cost.json")
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _predictions(root: Path, run: Run) -> Predictions:
+    path = run.place(root) / "predictions.parquet"
+    try:
+        return Predictions.load(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}; remove {path.parent} and go on with: criterium compare --resume {root}"
+        ) from error
+
+
+def _all_diverged(root: Path, results: Sequence[Mapping[str, Any]]) -> str:
+    return f"{root}: every run diverged ({results[0]['diverged']}); try a smaller learning rate"
 
 
 def _runs(plan: Plan, chosen: Mapping[str, dict[str, Any]]) -> list[Run]:
@@ -334,50 +389,6 @@ def _shown(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> d
         "recipe": plan["recipe"],
         "machine": config["machine"],
     }
-
-
-def _read_config(root: Path) -> dict[str, Any]:
-    path = root / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{root}: no comparison there (no config.json)")
-    config = read_json(path)
-    if not isinstance(config, dict) or not {"plan", "data", "machine"} <= config.keys():
-        raise ValueError(f"{path}: is not the settings of a comparison")
-    return config
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep a second process out of the folder; the system lets go when this one dies, however it does."""
-    try:
-        with filelock.FileLock(root / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise ValueError(f"{root}: another process is working on this comparison") from None
-
-
-@contextmanager
-def _log(root: Path) -> Iterator[logging.Logger]:
-    log = logging.getLogger(f"criterium.{root.resolve()}")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    handler = logging.FileHandler(root / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield log
-    finally:
-        log.removeHandler(handler)
-        handler.close()
-
-
-def _new_folder(name: str) -> Path:
-    stem = f"{slug(Path(name).stem)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-        root = Path("runs") / f"{stem}{suffix}"
-        if not root.exists():
-            return root
-    raise OSError(f"runs/{stem}: exists, with all its namesakes")
 
 
 def _cores() -> int:
