@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from criterium import __version__
+from criterium._messages import OneLine, one_line_errors
 
 if TYPE_CHECKING:
     from criterium.comparison import Progress, Study
     from criterium.training import Recipe
 
 
-class _OneLine(TyperGroup):
-    """Says what is wrong with the arguments in one line, as the commands do with their values."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run the command that `args` name."""
-        words = list(sys.argv[1:] if args is None else args)
-        try:
-            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
-        except Exception as error:
-            # Where Typer keeps the class of such errors differs from version to version.
-            if not hasattr(error, "format_message"):
-                raise
-            _complain(" ".join(error.format_message().split()) + _given(error, words))
-            code = 2
-        if standalone_mode:
-            sys.exit(code)
-        return code
-
-
-def _given(error: Exception, words: Sequence[str]) -> str:
-    """Return what followed the option that an error is about."""
-    options: Sequence[str] = getattr(getattr(error, "param", None), "opts", ())
-    for option in options:
-        for word, after in zip(words, [*words[1:], ""], strict=True):
-            if word == option:
-                return f" (got {after!r})"
-            if word.startswith(f"{option}="):
-                return f" (got {word.removeprefix(f'{option}=')!r})"
-    return ""
-
-
 app = typer.Typer(
-    cls=_OneLine,
+    cls=OneLine,
     help="Train classifiers in several published ways, side by side, and see which to use.",
     add_completion=False,
     rich_markup_mode=None,
@@ -158,7 +120,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Train several objectives on the same data under the same protocol, and compare them."""
-    with _one_line_errors():
+    with one_line_errors():
         from criterium import comparison
 
         asked = _names([*(objectives or []), *(names or [])])
@@ -229,7 +191,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one objective once, with its published settings unless options say otherwise."""
-    with _one_line_errors():
+    with one_line_errors():
         from criterium import comparison
 
         with _progress(quiet or as_json) as progress:
@@ -267,7 +229,7 @@ def train(
 @app.command(short_help="Compute the table of a run folder anew.")
 def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Compute the table anew from the predictions in a run folder; needs no model and no GPU."""
-    with _one_line_errors():
+    with one_line_errors():
         from criterium import comparison
 
         _show(comparison.open_study(run), as_json)
@@ -279,7 +241,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to. [default: report.html in the folder]")] = None,
 ) -> None:
     """Write the HTML report of a run folder."""
-    with _one_line_errors():
+    with one_line_errors():
         from criterium import comparison
 
         typer.echo(comparison.open_study(run).report(out))
@@ -292,7 +254,7 @@ def list_(
     ] = "objectives",
 ) -> None:
     """List what there is, one line each."""
-    with _one_line_errors():
+    with one_line_errors():
         from criterium._checks import choice
 
         kind = choice("what", what, ("objectives", "models", "data", "metrics"))
@@ -383,33 +345,9 @@ def _show(study: Study, as_json: bool) -> None:
         found = {"folder": str(study.folder), **study.table.to_dict()}
         typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return
-    typer.echo(str(study.table))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    typer.echo(study.table.to_text(width))
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2, and Ctrl-C into one and 130."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever reads has enough
-        raise
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        _complain(_in_words(error))
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt as error:
-        typer.echo(f"interrupted{error}", err=True)
-        raise typer.Exit(130) from None
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _complain(words: str) -> None:
-    typer.echo(f"criterium: {words}", err=True)
 
 
 def main() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import dropout_net, features, run, same
+from small import dropout_net, features, images, run, same
 from torch import nn
 
+from criterium import objectives
 from criterium.training import Recipe, Trained
 from criterium.training.checkpoint import load_tensors, save_tensors
+from criterium.training.trainer import build_model, task_of
 
 EPOCHS = 4
 
@@ -68,6 +70,30 @@ def test_same_bits(tmp_path: Path, name: str, optimizer: str) -> None:
         assert done[0] == after
         assert same(whole.model, resumed.model)
         assert timeless(whole) == timeless(resumed)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_same_bits_with_convolutions_that_hold_channels_last(tmp_path: Path, optimizer: str) -> None:
+    data = images()
+    recipe = Recipe(epochs=3, batch_size=16, optimizer=optimizer, augment="crop-flip", cutmix=0.5)
+    task = task_of(data, 1)
+
+    def network() -> nn.Module:
+        return build_model("cnn", objectives.build("cross-entropy"), data, task, seed=0)
+
+    convolution = next(p for p in network().parameters() if p.dim() == 4 and p.shape[1] > 1)
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    assert not convolution.is_contiguous()
+    whole = run("cross-entropy", network(), data, recipe)
+    path = tmp_path / "state.safetensors"
+
+    def kill(done: int, _: int) -> None:
+        if done == 2:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        run("cross-entropy", network(), data, recipe, resume=path, progress=kill)
+    assert same(whole.model, run("cross-entropy", network(), data, recipe, resume=path).model)
 
 
 def test_taking_up_a_finished_run_trains_no_more(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def pack(modules: Mapping[str, nn.Module], optimizers: Sequence[torch.optim.Opti
     return tensors
 
 
+@torch.no_grad()
 def unpack(
     tensors: Mapping[str, Tensor],
     modules: Mapping[str, nn.Module],
@@ -74,10 +75,15 @@ def unpack(
         own = {key.removeprefix(f"{name}/"): v for key, v in tensors.items() if key.startswith(f"{name}/")}
         module.load_state_dict(own)
     for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             place, _, rest = key.partition("/")
             if place == f"optimizer{number}":
                 index, _, entry = rest.partition("/")
+                parameter = parameters[int(index)]
+                if value.shape == parameter.shape:
+                    # Fused optimisers read memory in order: a buffer must lie in it as its parameter does.
+                    value = torch.empty_like(parameter).copy_(value)
                 state.setdefault(int(index), {})[entry] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -42,7 +42,11 @@ def build_model(model: str, objective: Objective, dataset: Dataset, task: Task, 
         backbone = models.build(model, tuple(dataset.train.inputs.shape[1:]), dataset.center, dataset.scale)
         torch.default_generator.manual_seed(derive(seed, "head"))
         head = objective.head(backbone.out_features, task)
-    return nn.Sequential(OrderedDict(backbone=backbone, head=head))
+    built = nn.Sequential(OrderedDict(backbone=backbone, head=head))
+    # Convolutions are faster with channels last: by half on a CPU, and more in bfloat16 on a GPU.
+    if task.is_image:
+        built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack it
+    return built
 
 
 class Trainer:
