@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from criterium.cli import _names, app
-from criterium.comparison import study
+from criterium.comparison import race, study
 
 FAST = ("--model", "linear", "--epochs", "1", "--tune", "0", "--jobs", "1", "--device", "cpu")
 
@@ -35,6 +36,13 @@ def complaint(*words: object) -> str:
     return line
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOKY_MAX_CPU_COUNT", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("cli") / "race"
@@ -47,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds: the figures, and the measurement of the cost."""
     monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(study, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 2.0))
+    monkeypatch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 2.0))
 
 
 @pytest.fixture

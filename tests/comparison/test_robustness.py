@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,35 @@ import torch
 from typer.testing import CliRunner, Result
 
 from criterium.cli import app
-from criterium.comparison import compare, executor, folder, resume, runs, study
+from criterium.comparison import compare, executor, folder, race, resume, runs, study
 from criterium.comparison.runs import Run
 from criterium.evaluation import predictions
 from criterium.training import Recipe, loop
 
 NAMES = ("cross-entropy", "exact")
-SETTINGS = ("--model", "linear", "--seeds", "2", "--tune", "2", "--epochs", "3", "--device", "cpu")
+SETTINGS = ("--model", "linear", "--seeds", "2", "--tune", "2", "--epochs", "3", "--batch-size", "16")
 
 
 def criterium(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def begin(out: Path, *more: object) -> Result:
-    return criterium("compare", *NAMES, *SETTINGS, "--jobs", 1, "--quiet", "--out", out, *more)
+def begin(out: Path) -> Result:
+    return criterium("compare", *words_for(out), "--quiet")
+
+
+def words_for(out: Path) -> list[str]:
+    """Return the arguments of a small race, whose data lie beside its folder."""
+    data = out.parent / "flowers.npz"
+    if not data.exists():
+        write_flowers(data)
+    return [*NAMES, *SETTINGS, "--data", f"npz:{data}", "--device", "cpu", "--jobs", "1", "--out", str(out)]
+
+
+def write_flowers(path: Path, shift: float = 0.0) -> None:
+    inputs = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + np.float32(shift)
+    targets = np.arange(60) % 3
+    np.savez(path, x_train=inputs, y_train=targets, x_test=inputs[:30] + 1, y_test=targets[:30])
 
 
 def complaint(result: Result) -> str:
@@ -56,11 +71,16 @@ def found(root: Path) -> tuple[bytes, Any, dict[str, bytes]]:
     )
 
 
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures and the measurement of the cost, which take seconds; use one thread."""
+    patch.setattr(study, "write_report", lambda *_, **__: None)
+    patch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    patch.setenv("LOKY_MAX_CPU_COUNT", "1")
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the figures and the measurement of the cost, which take seconds."""
-    monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(study, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    hurry(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a comparison that nothing disturbed."""
     root = tmp_path_factory.mktemp("robustness") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        quick.__wrapped__(patch) if hasattr(quick, "__wrapped__") else None
+        hurry(patch)
         assert begin(root).exit_code == 0
     return root
 
@@ -120,15 +140,10 @@ def test_an_interrupted_comparison_goes_on_to_the_same_bits(epochs: int, whole: 
 @pytest.mark.parametrize("place", ["tuning", "runs"])
 def test_a_killed_comparison_goes_on_to_the_same_bits(place: str, whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "race"
-    words = [*NAMES, *SETTINGS, "--jobs", "1", "--quiet", "--out", str(root)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "criterium.cli", "compare", *words],
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(lambda: any((root / place).glob("*/run.json")))
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with launched(*words_for(root), "--quiet", cwd=tmp_path) as process:
+        wait_for(lambda: any((root / place).glob("*/run.json")))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     assert not (root / "results.parquet").exists()
     assert criterium("compare", "--resume", root).exit_code == 0
     assert found(root) == found(whole)
@@ -147,19 +162,10 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
         "    return Slow()\n"
     )
     words = [*NAMES, "--model", "own:slow", "--device", "cpu", "--tune", "0", "--jobs", "2", "--out", "race"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "criterium.cli", "compare", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    under_way = tmp_path / "race" / "runs"
-    wait_for(lambda: len([*under_way.glob("*/progress")]) == 2)
-    os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    with launched(*words, cwd=tmp_path) as process:
+        wait_for(lambda: len([*(tmp_path / "race" / "runs").glob("*/progress")]) == 2)
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, "")
     stage, last = stderr.splitlines()
     assert stage == "training: 10 runs"
@@ -167,8 +173,29 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
     wait_for(lambda: not members(process.pid))
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
+@contextmanager
+def launched(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a comparison in a session of its own, of which nothing is left at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "criterium.cli", "compare", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What starts the tests may have told its children to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300  # a machine may be busy
     while not what():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
@@ -228,7 +255,7 @@ def no_space(*_: object, **__: object) -> Any:
         (runs, "write_json"),
         (runs, "save_tensors"),
         (predictions, "whole"),
-        (study, "whole"),
+        (race, "whole"),
         (study, "write_report"),
         (folder._Log, "flush"),
     ],
@@ -247,8 +274,11 @@ def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    words = words_for(tmp_path / "race")
     (tmp_path / "file").touch()
-    assert "Not a directory" in complaint(begin(tmp_path / "file" / "race"))
+    for parent, why in (("file", "Not a directory"), ("/proc", "No such file or directory")):
+        words[-1] = str(tmp_path / parent / "race")
+        assert complaint(criterium("compare", *words)) == f"criterium: {words[-1]}: {why}"
 
 
 def test_a_second_process_is_kept_out(copy: Path) -> None:
@@ -356,12 +386,6 @@ def test_a_config_of_another_version_names_it(change: Callable[[dict[str, Any]],
     assert "criterium 99.0 wrote it" in line
 
 
-def write_flowers(path: Path, shift: float) -> None:
-    inputs = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + np.float32(shift)
-    targets = np.arange(60) % 3
-    np.savez(path, x_train=inputs, y_train=targets, x_test=inputs[:30] + 1, y_test=targets[:30])
-
-
 def test_changed_data_are_not_gone_on_with(tmp_path: Path) -> None:
     data = tmp_path / "flowers.npz"
     short = {"model": "linear", "tune": 0, "seeds": 1, "recipe": Recipe(epochs=1), "jobs": 1, "device": "cpu"}
@@ -374,7 +398,7 @@ def test_changed_data_are_not_gone_on_with(tmp_path: Path) -> None:
     second = compare(f"npz:{data}", objectives=NAMES, out=tmp_path / "second", **short)
     assert first.config["data"]["hashes"] != second.config["data"]["hashes"]
     write_flowers(data, 0.0)
-    assert resume(tmp_path / "first").results == first.results
+    assert str(resume(tmp_path / "first").table) == str(first.table)
 
 
 def test_what_an_earlier_process_was_doing_is_not_shown_as_under_way(tmp_path: Path) -> None:
