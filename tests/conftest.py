@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
 
 from goldens import Case
 
+# A comparison in a test takes one core: it may share the machine with other work.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 # Small tensors are faster on one thread, and tests may share the machine's cores with other work.
 torch.set_num_threads(1)
 # The time of one example says more about the machine than about the code; the same examples every time.

@@ -148,7 +148,7 @@ def test_every_objective_tries_the_same_learning_rates_and_weight_decays() -> No
 def test_what_the_user_fixes_is_not_tuned() -> None:
     fixed = plan(recipe=Recipe(learning_rate=0.2), objectives=("exact:margin=0.5",))
     for setting in draw_settings(fixed, "exact:margin=0.5")[1:]:
-        assert setting.keys() == {"weight_decay"}
+        assert setting.keys() == {"weight_decay", "end"}
     objective, recipe = configure("exact:margin=0.5,epochs=7", {"weight_decay": 0.1}, fixed.recipe)
     assert (objective.margin, recipe.epochs, recipe.weight_decay, recipe.learning_rate) == (0.5, 7, 0.1, 0.2)  # type: ignore[attr-defined]
 

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from goldens import Case, cases
 from torch import Tensor
 
 from criterium.losses.exact import exact_loss, expected_accuracy
+from goldens import Case, cases
 
 
 def brute_force(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

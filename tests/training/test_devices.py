@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import dropout_net, features, run
 
 from criterium.training import Recipe, accelerator_for
+from small import dropout_net, features, run
 
 
 def test_settings_change_in_one_process() -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import dropout_net, features, images, run, same, trainer
 from torch import nn
 
 from criterium import objectives
@@ -17,6 +16,7 @@ from criterium.losses.complement import ComplementEntropyLoss
 from criterium.training import Diverged, predict
 from criterium.training.recipe import Recipe
 from criterium.training.trainer import build_model, derive, task_of
+from small import dropout_net, features, images, run, same, trainer
 
 
 def bare_optimizer(model: nn.Module, recipe: Recipe, rate: float, decay: float) -> torch.optim.Optimizer:

@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 
 import torch
-from small import features, trainer
 from torch import nn
 
 from criterium.training.recipe import Recipe
+from small import features, trainer
 
 RECIPE = Recipe(epochs=2, batch_size=20)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import dropout_net, features, images, run, same
 from torch import nn
 
 from criterium import objectives
 from criterium.training import Recipe, Trained
 from criterium.training.checkpoint import load_tensors, save_tensors
 from criterium.training.trainer import build_model, task_of
+from small import dropout_net, features, images, run, same
 
 EPOCHS = 4
 

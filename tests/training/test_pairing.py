@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import images, same, trainer
 from torch import Tensor, nn
 
 from criterium import objectives
 from criterium.training.recipe import Recipe
 from criterium.training.trainer import build_model, task_of
+from small import images, same, trainer
 
 RECIPE = Recipe(epochs=2, batch_size=16, augment="crop-flip", cutmix=0.5)
 OTHERS = ["exact", "noised-topk", "noised-topk-imbalanced", "isomax-plus", "cot"]
