@@ -17,8 +17,11 @@ from criterium._checks import choice
 Rows = Callable[[Tensor, Tensor], Tensor]
 """``(M, C)`` logits and ``(M,)`` class indices, or ``(M, C)`` class probabilities, to ``(M,)`` losses."""
 
-Prepare = Callable[[Tensor, Tensor], Tensor]
-"""``(N, C)`` logits and an ``(N,)`` mask of the rows that count, to ``(N, C)`` logits."""
+WithGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""As `Rows`, to ``(M,)`` losses and the ``(M, C)`` derivative of each loss by its row of logits."""
+
+Prepare = Callable[[Tensor, Tensor | None], Tensor]
+"""``(N, C)`` logits and an ``(N,)`` mask of the rows that count (None: all), to ``(N, C)`` logits."""
 
 
 def per_example_loss(
@@ -67,28 +70,97 @@ def _apply(
 
     if soft:
         distribution = _classes_last(target).to(dtype)
-        table = table if prepare is None else prepare(table, table.new_ones(table.shape[0], dtype=torch.bool))
+        table = table if prepare is None else prepare(table, None)
         losses = (dense or _expectation(rows))(table, distribution)
         scale = None if class_weight is None else distribution @ class_weight
-        count = table.new_tensor(table.shape[0]) if scale is None else scale.sum()
+        valid = None
     else:
-        index = target.reshape(-1).long()
-        valid = index != ignore_index
-        index = index.where(valid, torch.zeros_like(index))
-        _check_range(index, table.shape[1], ignore_index)
+        index, valid = _rows_that_count(target.reshape(-1).long(), table.shape[1], ignore_index)
         table = table if prepare is None else prepare(table, valid)
         losses = rows(table, index)
-        losses = losses.where(valid, torch.zeros_like(losses))
-        scale = None if class_weight is None else class_weight[index] * valid
-        count = valid.sum().to(dtype) if scale is None else scale.sum()
+        scale = None if class_weight is None else class_weight[index]
+        if valid is not None:
+            losses = losses.where(valid, 0)
+            scale = valid.to(dtype) if scale is None else scale * valid
 
-    if scale is not None:
+    if class_weight is not None and scale is not None:
         losses = losses * scale
     if reduction == "none":
         return losses.reshape(shape)
-    total = losses.sum()
+    if reduction == "sum":
+        return losses.sum()
+    if scale is None:
+        return losses.mean() if losses.shape[0] else losses.sum()
     # Where nothing counts the sum is zero already; dividing it by one keeps it so.
-    return total if reduction == "sum" else total / count.where(count > 0, torch.ones_like(count))
+    count = scale.sum()
+    return losses.sum() / (count + (count == 0))
+
+
+def _rows_that_count(index: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    """Return indices that are safe to gather with, and which rows count; None where all of them do."""
+    low, high = _bounds(index)
+    # Most batches have no ignored row; where that can be seen for nothing, nothing need be masked.
+    if 0 <= low <= high < classes and not low <= ignore_index <= high:
+        return index, None
+    valid = index != ignore_index
+    index = index.where(valid, 0)
+    low, high = _bounds(index)
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
+            f" or ignore_index={ignore_index}"
+        )
+    return index, valid
+
+
+def _bounds(index: Tensor) -> tuple[int, int]:
+    """Return the least and the largest index; (0, -1) of no index, or where a look is dear or impossible."""
+    # On a GPU it would stall the queue at every step; there the indexing itself asserts.
+    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
+        return 0, -1
+    try:
+        low, high = index.aminmax()
+        return int(low), int(high)
+    except RuntimeError:  # under vmap a value cannot be looked at
+        return 0, -1
+
+
+def forming_gradient(function: WithGradient) -> Rows:
+    """Turn a function that returns losses and their gradient into a differentiable loss for rows.
+
+    For losses whose gradient is cheapest where their value is formed: autograd then records one step in
+    place of many, and keeps one (M, C) tensor. `function` must be made of differentiable operations: a
+    second derivative is taken by running it again with autograd on.
+    """
+
+    def rows(logits: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = _FormedGradient.apply(logits, target, function)[0]  # type: ignore[no-untyped-call]
+        return loss
+
+    return rows
+
+
+class _FormedGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, target: Tensor, function: WithGradient) -> tuple[Tensor, Tensor]:
+        return function(logits, target)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, WithGradient], output: tuple[Tensor, Tensor]
+    ) -> None:
+        logits, target, ctx.function = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(logits, target, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        logits, target, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            gradient = ctx.function(logits, target)[1]
+        return upstream.unsqueeze(1) * gradient, None, None
 
 
 def _expectation(rows: Rows) -> Rows:
@@ -133,21 +205,6 @@ def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
             f"weight: got shape {tuple(weight.shape)}, expected ({classes},), one number a class"
         )
     return soft
-
-
-def _check_range(index: Tensor, classes: int, ignore_index: int) -> None:
-    # On a GPU the look would stall the queue at every step; there the indexing itself asserts.
-    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
-        return
-    try:
-        low, high = (int(bound) for bound in index.aminmax())
-    except RuntimeError:  # under vmap a value cannot be looked at
-        return
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
-            f" or ignore_index={ignore_index}"
-        )
 
 
 class Criterion(nn.Module):

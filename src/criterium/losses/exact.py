@@ -125,8 +125,8 @@ def _accuracy_rows(temperature: float, margin: float | None, k: int) -> Rows:
     return rows
 
 
-def _standardize(table: Tensor, valid: Tensor) -> Tensor:
-    counts = valid.unsqueeze(1).to(table.dtype)
+def _standardize(table: Tensor, valid: Tensor | None) -> Tensor:
+    counts = table.new_ones(table.shape[0], 1) if valid is None else valid.unsqueeze(1).to(table.dtype)
     number = counts.sum() * table.shape[1]
     centred = (table - (table * counts).sum() / number.clamp(min=1)) * counts
     variance = centred.square().sum() / (number - 1).clamp(min=1)
