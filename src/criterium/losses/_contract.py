@@ -134,14 +134,42 @@ def forming_gradient(function: WithGradient) -> Rows:
     """
 
     def rows(logits: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = _FormedGradient.apply(logits, target, function)[0]  # type: ignore[no-untyped-call]
+        loss: Tensor
+        if torch.compiler.is_compiling() or _transforming():
+            loss = _TransformedGradient.apply(logits, target, function)[0]  # type: ignore[no-untyped-call]
+        elif logits.requires_grad and torch.is_grad_enabled():
+            loss = _FormedGradient.apply(logits, target, function)  # type: ignore[no-untyped-call]
+        else:
+            loss = function(logits, target)[0]
         return loss
 
     return rows
 
 
+# Whether torch.func is at work. PyTorch has no public name for it; without this one, always say yes.
+_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+def _gradient(ctx: Any) -> Tensor:
+    logits, target, gradient = ctx.saved_tensors
+    return ctx.function(logits, target)[1] if torch.is_grad_enabled() else gradient  # type: ignore[no-any-return]
+
+
 class _FormedGradient(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, function: WithGradient) -> Tensor:
+        loss, gradient = function(logits, target)
+        ctx.save_for_backward(logits, target, gradient)
+        ctx.function = function
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        return upstream.unsqueeze(1) * _gradient(ctx), None, None
+
+
+class _TransformedGradient(torch.autograd.Function):
+    """The same in the form that torch.func and torch.compile take, whose call is dearer."""
 
     @staticmethod
     def forward(logits: Tensor, target: Tensor, function: WithGradient) -> tuple[Tensor, Tensor]:
@@ -156,11 +184,22 @@ class _FormedGradient(torch.autograd.Function):
         ctx.save_for_backward(logits, target, output[1])
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        logits, target, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            gradient = ctx.function(logits, target)[1]
-        return upstream.unsqueeze(1) * gradient, None, None
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        return upstream.unsqueeze(1) * _gradient(ctx), None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], logits: Tensor, target: Tensor, function: WithGradient
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        # Rows know nothing of each other, so batches of rows are more rows.
+        many = [
+            value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip((logits, target), in_dims, strict=False)
+        ]
+        shape = many[0].shape
+        flat = (value.flatten(0, 1) for value in many)
+        loss, gradient = _TransformedGradient.apply(*flat, function)  # type: ignore[no-untyped-call]
+        return (loss.reshape(shape[:2]), gradient.reshape(shape)), (0, 0)
 
 
 def _expectation(rows: Rows) -> Rows:
