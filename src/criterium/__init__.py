@@ -18,9 +18,23 @@ if TYPE_CHECKING:
     from criterium.comparison import Study, compare, open_study, resume
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
+    from criterium.losses.focal import FocalLoss
+    from criterium.losses.guided_complement import GuidedComplementEntropyLoss
+    from criterium.losses.hierarchical_complement import HierarchicalComplementEntropyLoss
+    from criterium.losses.hinge import MulticlassHingeLoss
     from criterium.losses.isomax import IsoMaxLoss
+    from criterium.losses.label_smoothing import LabelSmoothingCrossEntropyLoss
+    from criterium.losses.ldam import LDAMLoss
+    from criterium.losses.logit_adjustment import LogitAdjustedCrossEntropyLoss
+    from criterium.losses.maxsup import MaxSupLoss
     from criterium.losses.noised_topk import NoisedTopKHingeLoss
+    from criterium.losses.poly1 import Poly1CrossEntropyLoss
+    from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss, TopKSVMLoss
     from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss
+    from criterium.losses.zero_one import ZeroOneRelaxationLoss
+    from criterium.techniques import orthogonal
+    from criterium.techniques.activations import compress_activations
+    from criterium.techniques.architecture import score_architecture
     from criterium.training import Recipe
 
 __version__ = "0.1.0"
@@ -29,33 +43,63 @@ __version__ = "0.1.0"
 _HOMES = {
     "ComplementEntropyLoss": "criterium.losses.complement",
     "ExactLoss": "criterium.losses.exact",
+    "FocalLoss": "criterium.losses.focal",
+    "GuidedComplementEntropyLoss": "criterium.losses.guided_complement",
+    "HierarchicalComplementEntropyLoss": "criterium.losses.hierarchical_complement",
     "IsoMaxLoss": "criterium.losses.isomax",
+    "LDAMLoss": "criterium.losses.ldam",
+    "LabelSmoothingCrossEntropyLoss": "criterium.losses.label_smoothing",
+    "LogitAdjustedCrossEntropyLoss": "criterium.losses.logit_adjustment",
+    "MaxSupLoss": "criterium.losses.maxsup",
+    "MulticlassHingeLoss": "criterium.losses.hinge",
     "NoisedTopKHingeLoss": "criterium.losses.noised_topk",
+    "Poly1CrossEntropyLoss": "criterium.losses.poly1",
     "Recipe": "criterium.training",
+    "SmoothTopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "Study": "criterium.comparison",
     "TopKCrossEntropyLoss": "criterium.losses.topk_cross_entropy",
+    "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
+    "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compress_activations": "criterium.techniques.activations",
     "functional": "",
     "heads": "",
     "open_study": "criterium.comparison",
+    "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
+    "score_architecture": "criterium.techniques.architecture",
     "sorting": "",
 }
 
 __all__ = [
     "ComplementEntropyLoss",
     "ExactLoss",
+    "FocalLoss",
+    "GuidedComplementEntropyLoss",
+    "HierarchicalComplementEntropyLoss",
     "IsoMaxLoss",
+    "LDAMLoss",
+    "LabelSmoothingCrossEntropyLoss",
+    "LogitAdjustedCrossEntropyLoss",
+    "MaxSupLoss",
+    "MulticlassHingeLoss",
     "NoisedTopKHingeLoss",
+    "Poly1CrossEntropyLoss",
     "Recipe",
+    "SmoothTopKSVMLoss",
     "Study",
     "TopKCrossEntropyLoss",
+    "TopKSVMLoss",
+    "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compress_activations",
     "functional",
     "heads",
     "open_study",
+    "orthogonal",
     "resume",
+    "score_architecture",
     "sorting",
 ]
 
@@ -63,10 +107,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOMES[name]
-    return (
-        getattr(importlib.import_module(home), name) if home else importlib.import_module(f"criterium.{name}")
-    )
+    home = importlib.import_module(_HOMES[name] or f"criterium.{name}")
+    return home if home.__name__.endswith(f".{name}") else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ from criterium._messages import OneLine, one_line_errors
 
 if TYPE_CHECKING:
     from criterium.comparison import Progress, Study
+    from criterium.comparison.search_table import Search
     from criterium.training import Recipe
 
 
@@ -35,6 +36,12 @@ Label = Annotated[str | None, typer.Option(help="Column of a table that holds th
 Ood = Annotated[
     str | None, typer.Option(help="Inputs from elsewhere: classes:A,B, another source, array, or none.")
 ]
+Hierarchy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Tree of the classes: .csv or .json of classes and parents, or cifar100."
+    ),
+]
 Model = Annotated[str, typer.Option(help="A model (see: criterium list models) or pkg.module:factory.")]
 K = Annotated[
     int | None, typer.Option("--k", help="The k of top-k. [default: 3, fewer where classes are few]")
@@ -52,6 +59,21 @@ Warmup = Annotated[float, typer.Option(help="Share of the steps over which the l
 Clip = Annotated[float | None, typer.Option(help="Largest norm of the gradient.")]
 Augment = Annotated[str, typer.Option(help="none or crop-flip.")]
 Cutmix = Annotated[float, typer.Option(help="Share of the batches mixed by CutMix, 0 to 1.")]
+Orthogonal = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        help="Train the backbone's layers orthogonally: cayley, gram_schmidt, householder, lowdin,"
+        " gradient_descent or regularised; cayley:stochastic=0.25 a quarter of the axes at a time.",
+    ),
+]
+CompressActivations = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BITS|LEVEL",
+        help="Keep activations at 1 to 8 bits, or at level L1 to L5, until the backward pass.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to. [default: a new one under runs]")]
@@ -90,6 +112,7 @@ def compare(
     data_dir: DataDir = None,
     label: Label = None,
     ood: Ood = None,
+    hierarchy: Hierarchy = None,
     model: Model = "mlp",
     seeds: Annotated[str, typer.Option(help="How many, or which: 5 or 0,1,7.")] = "5",
     k: K = None,
@@ -106,6 +129,8 @@ def compare(
     clip: Clip = None,
     augment: Augment = "none",
     cutmix: Cutmix = 0.0,
+    orthogonal: Orthogonal = None,
+    compress_activations: CompressActivations = None,
     device: Device = "auto",
     precision: Precision = "auto",
     jobs: Annotated[
@@ -141,6 +166,7 @@ def compare(
                     data_dir=data_dir,
                     label=label,
                     ood=ood,
+                    hierarchy=hierarchy,
                     recipe=_recipe(
                         epochs=epochs,
                         batch_size=batch_size,
@@ -152,6 +178,8 @@ def compare(
                         clip=clip,
                         augment=augment,
                         cutmix=cutmix,
+                        orthogonal=orthogonal,
+                        compress_activations=_bits_or_level(compress_activations),
                     ),
                     device=device,
                     precision=precision,
@@ -171,6 +199,7 @@ def train(
     data_dir: DataDir = None,
     label: Label = None,
     ood: Ood = None,
+    hierarchy: Hierarchy = None,
     model: Model = "mlp",
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
     k: K = None,
@@ -184,6 +213,8 @@ def train(
     clip: Clip = None,
     augment: Augment = "none",
     cutmix: Cutmix = 0.0,
+    orthogonal: Orthogonal = None,
+    compress_activations: CompressActivations = None,
     device: Device = "auto",
     precision: Precision = "auto",
     out: Out = None,
@@ -205,6 +236,80 @@ def train(
                 data_dir=data_dir,
                 label=label,
                 ood=ood,
+                hierarchy=hierarchy,
+                recipe=_recipe(
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    optimizer=optimizer,
+                    learning_rate=learning_rate,
+                    weight_decay=weight_decay,
+                    schedule=schedule,
+                    warmup=warmup,
+                    clip=clip,
+                    augment=augment,
+                    cutmix=cutmix,
+                    orthogonal=orthogonal,
+                    compress_activations=_bits_or_level(compress_activations),
+                ),
+                device=device,
+                precision=precision,
+                jobs=1,
+                out=out,
+                progress=progress,
+            )
+        _show(study, as_json)
+
+
+@app.command(short_help="Rank architectures without training them.")
+def search(
+    space: Annotated[str, typer.Option(help="resnet, mlp or timm:PATTERN.")] = "resnet",
+    budget: Annotated[int, typer.Option(help="Networks to score.")] = 100,
+    train: Annotated[
+        int, typer.Option(help="Networks to train, spread from the best to the worst score.")
+    ] = 0,
+    train_top: Annotated[int, typer.Option(help="Networks to train from the best score on.")] = 0,
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    label: Label = None,
+    ood: Ood = None,
+    seed: Annotated[int, typer.Option(help="Of the networks drawn, their weights and batches.")] = 0,
+    epochs: Epochs = 30,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "sgd",
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    schedule: Schedule = "cosine",
+    warmup: Warmup = 0.05,
+    clip: Clip = None,
+    augment: Augment = "none",
+    cutmix: Cutmix = 0.0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(help="Networks trained at a time. [default: one a core; one on a GPU]")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to, or to go on with. [default: a new one under runs]"),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
+    with one_line_errors():
+        from criterium.comparison.search import search as carry_out
+
+        with _progress(quiet or as_json) as progress:
+            found = carry_out(
+                data,
+                space=space,
+                budget=budget,
+                train=train,
+                train_top=train_top,
+                seed=seed,
+                data_dir=data_dir,
+                label=label,
+                ood=ood,
                 recipe=_recipe(
                     epochs=epochs,
                     batch_size=batch_size,
@@ -219,11 +324,11 @@ def train(
                 ),
                 device=device,
                 precision=precision,
-                jobs=1,
+                jobs=jobs,
                 out=out,
                 progress=progress,
             )
-        _show(study, as_json)
+        _show_search(found, as_json)
 
 
 @app.command(short_help="Compute the table of a run folder anew.")
@@ -270,10 +375,11 @@ def _catalogue(kind: str) -> list[tuple[str, str]]:
 
         return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
     if kind == "metrics":
-        from criterium.evaluation.metrics import METRICS
+        from criterium.evaluation.metrics import METRICS, TREE_METRICS
 
         return [
-            (name, f"{metric.description} ({metric.better} is better)") for name, metric in METRICS.items()
+            (name, f"{metric.description} ({metric.better} is better)")
+            for name, metric in (METRICS | TREE_METRICS).items()
         ]
     if kind == "models":
         from criterium.models import MODELS
@@ -308,6 +414,10 @@ def _check_nothing_else(context: typer.Context) -> None:
                 f"resume: got {given} too, but the settings are those of the folder;"
                 " expected no more than --jobs, --quiet and --json"
             )
+
+
+def _bits_or_level(text: str | None) -> int | str | None:
+    return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def _recipe(**values: Any) -> Recipe:
@@ -348,6 +458,20 @@ def _show(study: Study, as_json: bool) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     typer.echo(study.table.to_text(width))
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
+
+
+def _show_search(found: Search, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+
+    # Elsewhere than in a terminal, as wide as the table is.
+    Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False).print(found.tables())
+    typer.echo(f"\nEverything is in {found.folder}; look at {found.folder / 'scatter.svg'}")
+    typer.echo(f"Race the best: {found.race_command}")
 
 
 def main() -> None:

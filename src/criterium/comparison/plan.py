@@ -37,6 +37,7 @@ class Source:
     label: str | None = None
     ood: str | None = None
     validation: float = 0.2
+    hierarchy: str | None = None
 
     def load(self) -> Dataset:
         """Return the data, read once in a process."""

@@ -47,6 +47,7 @@ def compare(
     data_dir: str | os.PathLike[str] | None = None,
     label: str | None = None,
     ood: str | None = None,
+    hierarchy: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -63,7 +64,7 @@ def compare(
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
         tune: settings to try for each objective on validation rows; 0 uses the published ones.
-        data_dir, label, ood: see `criterium.data.load`.
+        data_dir, label, ood, hierarchy: see `criterium.data.load`.
         recipe: how to train; see `criterium.training.Recipe`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bf16".
@@ -88,7 +89,8 @@ def compare(
 
     """
     directory = None if data_dir is None else str(data_dir)
-    source = Source(data, directory, label, ood)
+    tree = None if hierarchy is None else str(hierarchy)
+    source = Source(data, directory, label, ood, hierarchy=tree)
     dataset = source.load_anew()
     classes = len(dataset.classes)
     if isinstance(seeds, int):
@@ -207,12 +209,14 @@ def _write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = {name: None for row in results for name in row.get("metrics", {})}
+    names = [*METRICS, *(name for name in found if name not in METRICS and name != "temperature")]
     rows = [
         {
             "objective": row["objective"],
             "seed": row["seed"],
             "setting": json.dumps(row["setting"]),
-            **{name: row.get("metrics", {}).get(name) for name in (*METRICS, "temperature")},
+            **{name: row.get("metrics", {}).get(name) for name in (*names, "temperature")},
             "threshold": row.get("threshold"),
             "diverged": row.get("diverged"),
         }
@@ -235,6 +239,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "ood": dataset.ood_name,
         "hashes": dataset.hashes,
         "notes": list(dataset.notes),
+        "hierarchy": dataset.hierarchy,
     }
 
 

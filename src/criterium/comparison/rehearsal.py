@@ -6,6 +6,7 @@ import torch
 
 from criterium.comparison.plan import Plan, configure
 from criterium.data import Dataset
+from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.trainer import build_model, task_of
 
 
@@ -24,7 +25,7 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
     task = task_of(dataset, plan.k)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
-        objective, _ = configure(label, {}, plan.recipe)
+        objective, recipe = configure(label, {}, plan.recipe)
         model = build_model(plan.model, objective, dataset, task, seed=0)
         try:
             criteria = objective.criteria(task)
@@ -34,5 +35,7 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
                 logits = model(batch)
                 for criterion in criteria:
                     criterion(logits, wanted)
+            if recipe.orthogonal is not None:
+                OrthogonalTraining(recipe.orthogonal, model, len(criteria), torch.Generator())
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"objective {label}: {error}") from error

@@ -31,12 +31,16 @@ from criterium.training.trainer import build_model, task_of
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a setting being tried (`trial` is its number), or a run that is reported."""
+    """One training: a setting being tried (`trial` is its number), or a run that is reported.
+
+    `model` is the backbone where it is not that of the plan.
+    """
 
     objective: str
     seed: int
     setting: dict[str, Any]
     trial: int | None = None
+    model: str | None = None
 
     @property
     def name(self) -> str:
@@ -87,7 +91,7 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
     accelerator = accelerator_for(plan.device, plan.precision)
     objective, recipe = configure(run.objective, run.setting, plan.recipe)
     task = task_of(dataset, plan.k)
-    model = build_model(plan.model, objective, dataset, task, run.seed)
+    model = build_model(run.model or plan.model, objective, dataset, task, run.seed)
     result: dict[str, Any] = {
         "objective": run.objective,
         "seed": run.seed,
@@ -126,7 +130,7 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
             predictions.save(place / "predictions.parquet")
             save_tensors(place / "weights.safetensors", trained.model.state_dict(), {"model": plan.model})
             result["threshold"] = score_threshold(predictions.where("validation").score)
-            result["metrics"] = measure(predictions, k=plan.k)
+            result["metrics"] = measure(predictions, k=plan.k, hierarchy=dataset.hierarchy)
     write_json(place / "run.json", _plain(result))
     for leftover in (checkpoint, place / "progress"):
         leftover.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from criterium._files import read_json
 from criterium.comparison.folder import read_config
 from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
-from criterium.evaluation.metrics import measure
+from criterium.data.hierarchy import Hierarchy
+from criterium.evaluation.metrics import measure, tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView, write_report
 from criterium.statistics.table import Table, summarise
@@ -54,7 +55,7 @@ class Study:
         unit = self.cost.get(baseline, 1.0)
         return summarise(
             rows,
-            metrics=SHOWN,
+            metrics=_columns(_hierarchy(self.config)),
             baseline=baseline,
             k=plan.k,
             cost={label: value / unit for label, value in self.cost.items()},
@@ -90,6 +91,7 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
     """Return the finished comparison in `folder`; its numbers are computed anew from the predictions."""
     root = Path(folder)
     config, plan = read_config(root)
+    hierarchy = _hierarchy(config)
     results = []
     for run in reported_runs(plan, chosen_settings(root, plan)):
         result = run.result(root)
@@ -99,9 +101,20 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
             )
         if "metrics" in result:
             predictions = _predictions(root, run)
-            result["metrics"] = measure(predictions, k=plan.k)
+            result["metrics"] = measure(predictions, k=plan.k, hierarchy=hierarchy)
         results.append(result)
     return Study(root, config, tuple(results), known_cost(root))
+
+
+def _hierarchy(config: Mapping[str, Any]) -> Hierarchy | None:
+    """Return the tree that the classes hang in; comparisons of earlier versions know of none."""
+    found = config["data"].get("hierarchy")
+    return None if found is None else tuple(map(tuple, found))
+
+
+def _columns(hierarchy: Hierarchy | None) -> tuple[str, ...]:
+    """Return the metrics that the table shows: those of the tree beside the other errors."""
+    return SHOWN if hierarchy is None else (*SHOWN[:2], *tree_metrics(hierarchy), *SHOWN[2:])
 
 
 def chosen_settings(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:

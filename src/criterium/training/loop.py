@@ -67,7 +67,8 @@ def train(
 
     Returns:
         The model, on the accelerator's device, and its history by epoch: `epoch`, `train_loss` (mean of
-        the first criterion), `validation_error` and `seconds` of training.
+        the first criterion), `validation_error` and `seconds` of training. A model whose layers were
+        orthogonal is a copy with plain weights.
 
     Raises:
         Diverged: the loss of an epoch, or the logits after it, were not finite.
@@ -112,12 +113,12 @@ def _train(
             and time.monotonic() - saved > _CHECKPOINT_SECONDS
             and accelerator.is_main_process
         ):
-            state = checkpoint.pack(trainer.modules, trainer.optimizers)
+            state = checkpoint.pack(trainer.modules, trainer.stateful)
             checkpoint.save_tensors(resume, state, {"run": run, "history": history})
             saved = time.monotonic()
     if progress is not None:
         progress(recipe.epochs, recipe.epochs)
-    return Trained(accelerator.unwrap_model(trainer.model), history)
+    return Trained(trainer.trained(), history)
 
 
 def _identity(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _take_up(trainer: Trainer, run: dict[str, Any], path: Path) -> History:
                 f" expected {value!r}"
             )
     try:
-        checkpoint.unpack(tensors, trainer.modules, trainer.optimizers)
+        checkpoint.unpack(tensors, trainer.modules, trainer.stateful)
     except ValueError as error:
         raise ValueError(f"resume: {path} holds another run: {error}") from error
     history: History = note["history"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from criterium._checks import at_least, choice, non_negative, positive
+from criterium.techniques.activations import parse_level
+from criterium.training.orthogonal import parse
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Recipe:
         clip: largest norm of the gradient, None for no limit. An objective may bring its own rule.
         augment: "none", or "crop-flip": padded random crops and horizontal flips of images.
         cutmix: share of the batches whose images are mixed by CutMix, 0 to 1.
+        orthogonal: a method of `criterium.orthogonal` by which the backbone's layers are trained, or with
+            ":stochastic=0.25" a share of their axes at a time; None for plain training.
+        compress_activations: 1 to 8 bits, or a level such as "L3", at which `criterium.compress_activations`
+            keeps the model's activations until the backward pass; None keeps them as they are.
 
     """
 
@@ -40,6 +47,8 @@ class Recipe:
     clip: float | None = None
     augment: str = "none"
     cutmix: float = 0.0
+    orthogonal: str | None = None
+    compress_activations: int | str | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -54,14 +63,22 @@ class Recipe:
             non_negative("weight_decay", self.weight_decay)
         if self.clip is not None:
             positive("clip", self.clip)
+        if self.orthogonal is not None:
+            parse(self.orthogonal)
+        if self.compress_activations is not None:
+            parse_level(self.compress_activations)
         for name, value in (("warmup", self.warmup), ("cutmix", self.cutmix)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: got {value!r}, expected a share from 0 to 1")
 
-    def optimizer_for(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        """Return the optimiser of `model`'s parameters."""
-        decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-        spared = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    def optimizer_for(
+        self, model: nn.Module, learning_rate: float, without: Iterable[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Return the optimiser of `model`'s parameters, except those that another one trains."""
+        others = {id(parameter) for parameter in without}
+        trained = [p for p in model.parameters() if p.requires_grad and id(p) not in others]
+        decayed = [p for p in trained if p.dim() > 1]
+        spared = [p for p in trained if p.dim() <= 1]
         decay = 5e-4 if self.weight_decay is None else self.weight_decay
         groups = [
             {"params": parameters, "weight_decay": share}

@@ -11,15 +11,21 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from criterium import models
 from criterium.data import Dataset, Split
+from criterium.data.hierarchy import levels
 from criterium.objectives import Objective, Task
+from criterium.techniques.activations import Compression, parse_level
+from criterium.techniques.orthogonal import fold
 from criterium.training import augment
+from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.recipe import Recipe
 
 
@@ -32,7 +38,8 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
 def task_of(dataset: Dataset, k: int) -> Task:
     """Return what objectives may know of `dataset`."""
     counts = torch.bincount(dataset.train.targets, minlength=len(dataset.classes))
-    return Task(len(dataset.classes), tuple(counts.tolist()), k, dataset.is_image)
+    tree = None if dataset.hierarchy is None else levels(dataset.hierarchy)
+    return Task(len(dataset.classes), tuple(counts.tolist()), k, dataset.is_image, tree)
 
 
 def build_model(model: str, objective: Objective, dataset: Dataset, task: Task, seed: int) -> nn.Module:
@@ -70,17 +77,24 @@ class Trainer:
         """Move everything to the accelerator's device.
 
         Raises:
-            ValueError: batches have fewer rows than there are processes.
+            ValueError: batches have fewer rows than there are processes; layers that were to be orthogonal
+                cannot be.
 
         """
         self.objective, self.recipe, self.task, self.seed = objective, recipe, task, seed
         self.accelerator = accelerator
         self.criteria = [criterion.to(accelerator.device) for criterion in objective.criteria(task)]
         self.rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
+        self.orthogonal: OrthogonalTraining | None = None
+        if recipe.orthogonal is not None:
+            draws = _generator(derive(seed, "orthogonal"))
+            self.orthogonal = OrthogonalTraining(recipe.orthogonal, model, len(self.criteria), draws)
         model = model.to(accelerator.device)
-        self.optimizers = [recipe.optimizer_for(model, self.rate) for _ in self.criteria]
+        own = [] if self.orthogonal is None else self.orthogonal.own
+        self.optimizers = [recipe.optimizer_for(model, self.rate, without=own) for _ in self.criteria]
         self.model: nn.Module = accelerator.prepare_model(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.compression = self._compression(0)
         transform = objective.gradient_transform()
         self.transform = None if transform is None else transform.to(accelerator.device)
         self.modules: dict[str, nn.Module] = {"model": accelerator.unwrap_model(self.model)}
@@ -101,8 +115,13 @@ class Trainer:
         # Noise that a criterion or dropout draws comes from the global generators; processes, which see
         # different rows, draw different noise.
         _seed(derive(self.seed, "noise", epoch) + self.accelerator.process_index, self.accelerator.device)
+        self.compression = self._compression(epoch)
         total = torch.zeros((), device=self.accelerator.device)
+        steps = self.steps * self.recipe.epochs
         for step, (inputs, target) in enumerate(self.batches(epoch)):
+            number = epoch * self.steps + step
+            if self.orthogonal is not None and self.orthogonal.episode_ends(number, steps):
+                self.orthogonal.next_episode(self.optimizers, _generator(derive(self.seed, "axes", number)))
             rate = self.rate * self.recipe.factor((epoch + step / self.steps) / self.recipe.epochs)
             total += self.update(inputs, target, rate)
         # One answer for all processes, so that all of them stop where one diverges.
@@ -111,19 +130,41 @@ class Trainer:
     def update(self, inputs: Tensor, target: Tensor, rate: float) -> Tensor:
         """Make one update for each criterion, and return the loss of the first."""
         losses: list[Tensor] = []
-        for criterion, optimizer in zip(self.criteria, self.optimizers, strict=True):
+        for number, (criterion, optimizer) in enumerate(zip(self.criteria, self.optimizers, strict=True)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            loss = criterion(self.model(inputs), target)
-            loss.backward()
+            with self.compression:
+                logits = self.model(inputs)
+            loss = criterion(logits, target)
+            (loss if self.orthogonal is None else loss + self.orthogonal.added()).backward()
             if self.transform is not None:
                 self.transform(self.parameters)
             elif self.recipe.clip is not None:
                 nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
             optimizer.step()
+            if self.orthogonal is not None:
+                self.orthogonal.descend(number, rate / self.rate)
             losses.append(loss.detach())
         return losses[0]
+
+    def _compression(self, epoch: int) -> AbstractContextManager[object]:
+        """Return what keeps activations at a few bits, its noise and what it has learnt of layers anew."""
+        if self.recipe.compress_activations is None:
+            return nullcontext()
+        seed = derive(self.seed, "compression", epoch) + self.accelerator.process_index
+        draws = _generator(seed, self.accelerator.device)
+        return Compression(parse_level(self.recipe.compress_activations), draws)
+
+    @property
+    def stateful(self) -> list[torch.optim.Optimizer]:
+        """All optimisers, whose state a checkpoint holds."""
+        return [*self.optimizers, *([] if self.orthogonal is None else self.orthogonal.descents)]
+
+    def trained(self) -> nn.Module:
+        """Return the model with plain weights."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model if self.orthogonal is None else fold(model)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's part of each batch; sizes differ by at most one row."""
@@ -158,7 +199,8 @@ def resident(split: Split, device: torch.device) -> Split:
 def predict(model: nn.Module, inputs: Tensor, accelerator: Accelerator, batch_size: int = 1024) -> Tensor:
     """Return the logits (N, C) of raw `inputs`, float32, on the CPU; the model is left in evaluation mode."""
     model.eval()
-    parts = [model(part.to(accelerator.device)).float().cpu() for part in torch.split(inputs, batch_size)]
+    with parametrize.cached():  # an orthogonal weight is computed once, not for each part
+        parts = [model(part.to(accelerator.device)).float().cpu() for part in torch.split(inputs, batch_size)]
     return torch.cat(parts)
 
 

@@ -1,0 +1,1 @@
+"""What changes training beside the objective: usable alone, in any PyTorch loop."""
