@@ -85,3 +85,18 @@ def test_the_largest_entropy_is_the_least_loss() -> None:
 def test_bounds(row: list[float], target: int) -> None:
     found = complement_entropy(torch.tensor([row], dtype=torch.float64), torch.tensor([target])).item()
     assert -math.log(len(row) - 1) / len(row) * (1 + 1e-12) <= found <= 0
+
+
+@given(st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=6), st.integers(0, 2))
+def test_the_gradient_sums_to_zero_over_the_wrong_classes(row: list[float], target: int) -> None:
+    logits = torch.tensor([row], dtype=torch.float64, requires_grad=True)
+    complement_entropy(logits, torch.tensor([target])).backward()
+    assert logits.grad[0, target] == 0
+    assert abs(logits.grad.sum().item()) <= 1e-13
+
+
+def test_second_derivatives() -> None:
+    # Ties, at the top too, where the largest logit is two.
+    logits = torch.tensor([[0.3, 0.7, 0.7, 0.1], [2.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    call = lambda x: complement_entropy(x, torch.tensor([0, 0]))  # noqa: E731
+    assert torch.autograd.gradgradcheck(call, logits.requires_grad_())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,9 +16,23 @@ from torch import Tensor
 from criterium.losses._contract import Criterion
 from criterium.losses.complement import ComplementEntropyLoss, complement_entropy
 from criterium.losses.exact import ExactLoss, exact_loss
+from criterium.losses.focal import FocalLoss, focal_loss
+from criterium.losses.guided_complement import GuidedComplementEntropyLoss, guided_complement_entropy
+from criterium.losses.hierarchical_complement import (
+    HierarchicalComplementEntropyLoss,
+    hierarchical_complement_entropy,
+)
+from criterium.losses.hinge import MulticlassHingeLoss, multiclass_hinge
 from criterium.losses.isomax import IsoMaxLoss, isomax_loss
+from criterium.losses.label_smoothing import LabelSmoothingCrossEntropyLoss, label_smoothing_cross_entropy
+from criterium.losses.ldam import LDAMLoss, ldam_loss
+from criterium.losses.logit_adjustment import LogitAdjustedCrossEntropyLoss, logit_adjusted_cross_entropy
+from criterium.losses.maxsup import MaxSupLoss, maxsup_loss
 from criterium.losses.noised_topk import NoisedTopKHingeLoss, noised_topk_hinge
+from criterium.losses.poly1 import Poly1CrossEntropyLoss, poly1_cross_entropy
+from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss, TopKSVMLoss, smooth_topk_svm, topk_svm
 from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss, topk_cross_entropy
+from criterium.losses.zero_one import ZeroOneRelaxationLoss, zero_one_relaxation
 
 
 @dataclass(frozen=True)
@@ -61,13 +76,24 @@ ROWS, CLASSES = 6, 5
 NOISE = torch.randn(CLASSES, 4, generator=torch.Generator().manual_seed(9))
 MARGINS = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
 TOPK = (topk_cross_entropy, TopKCrossEntropyLoss)
+GUIDED = (guided_complement_entropy, GuidedComplementEntropyLoss)
+HCOT = (hierarchical_complement_entropy, HierarchicalComplementEntropyLoss)
+GROUPS = torch.tensor([3, 0, 0, 3, 3])
+TREE = torch.tensor([[1, 0, 0, 1, 1], [1, 0, 2, 1, 1]])
 HINGE = (noised_topk_hinge, NoisedTopKHingeLoss)
+COUNTS = torch.tensor([50, 20, 10, 4, 1])
+LDAM = (ldam_loss, LDAMLoss)
+ADJUSTED = (logit_adjusted_cross_entropy, LogitAdjustedCrossEntropyLoss)
+ZERO_ONE = (zero_one_relaxation, ZeroOneRelaxationLoss)
+SMOOTH_SVM = (smooth_topk_svm, SmoothTopKSVMLoss)
 
 LOSSES = [
     Loss(exact_loss, ExactLoss),
     Loss(exact_loss, ExactLoss, {"temperature": 0.3, "margin": 0.5}),
     Loss(exact_loss, ExactLoss, {"standardize": True}, couples_rows=True),
     Loss(exact_loss, ExactLoss, {"k": 2}, least_classes=2),
+    Loss(exact_loss, ExactLoss, {"k": 3, "log": True}, least_classes=3),
+    Loss(exact_loss, ExactLoss, {"log": True, "temperature": 0.5}),
     Loss(*TOPK, {"p_k": (0.5, 0.0, 0.5)}, least_classes=4, ordered_classes=True),
     Loss(
         *TOPK,
@@ -78,6 +104,8 @@ LOSSES = [
     Loss(*TOPK, {"p_k": (0.5, 0.5), "distribution": "logistic_phi", "candidates": 4}, least_classes=4),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "neuralsort", "top1": "softmax_ce"}, least_classes=3),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "softsort"}, least_classes=3),
+    Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "lapsum"}, least_classes=3),
+    Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "sinkhorn"}, least_classes=3),
     Loss(*HINGE, {"k": 2, "epsilon": 0.5}, least_classes=3, noisy=True, ordered_classes=True),
     Loss(
         *HINGE,
@@ -86,9 +114,49 @@ LOSSES = [
         noisy=True,
     ),
     Loss(*HINGE, {"k": 1, "margin": MARGINS}, least_classes=5, noisy=True, ordered_classes=True),
+    Loss(*HINGE, {"k": 2, "epsilon": 0.5, "samples": None}, least_classes=3),
+    Loss(
+        *HINGE,
+        {"k": 1, "epsilon": 2.0, "margin": MARGINS, "samples": None},
+        least_classes=5,
+        ordered_classes=True,
+    ),
     Loss(isomax_loss, IsoMaxLoss),
     Loss(isomax_loss, IsoMaxLoss, {"entropic_scale": 0.7}),
     Loss(complement_entropy, ComplementEntropyLoss),
+    Loss(*GUIDED),
+    Loss(*GUIDED, {"alpha": 2.0}),
+    Loss(*HCOT, {"groups": GROUPS}, least_classes=5, ordered_classes=True),
+    Loss(*HCOT, {"groups": GROUPS, "level": "inner"}, least_classes=5, ordered_classes=True),
+    Loss(*HCOT, {"groups": TREE.int(), "level": "outer"}, least_classes=5, ordered_classes=True),
+    Loss(*HCOT, {"groups": torch.zeros(5).long()}, least_classes=5),
+    Loss(focal_loss, FocalLoss),
+    Loss(focal_loss, FocalLoss, {"gamma": 0.5}),
+    Loss(poly1_cross_entropy, Poly1CrossEntropyLoss),
+    Loss(poly1_cross_entropy, Poly1CrossEntropyLoss, {"epsilon": -0.5}),
+    Loss(*LDAM, {"class_counts": COUNTS}, least_classes=5, ordered_classes=True),
+    Loss(
+        *LDAM,
+        {"class_counts": COUNTS.double(), "max_margin": 2.0, "scale": 0.5},
+        least_classes=5,
+        ordered_classes=True,
+    ),
+    Loss(*ADJUSTED, {"class_counts": COUNTS}, least_classes=5, ordered_classes=True),
+    Loss(*ADJUSTED, {"class_counts": torch.full((5,), 7), "tau": 2.0}, least_classes=5),
+    Loss(maxsup_loss, MaxSupLoss),
+    Loss(maxsup_loss, MaxSupLoss, {"alpha": 3.0}),
+    Loss(multiclass_hinge, MulticlassHingeLoss),
+    Loss(*ZERO_ONE),
+    Loss(*ZERO_ONE, {"kind": "polynomial", "temperature": 2.0}),
+    Loss(*ZERO_ONE, {"kind": "beta_bernoulli", "temperature": 0.5, "a": 0.3}),
+    Loss(*ZERO_ONE, {"kind": "beta_bernoulli", "a": torch.tensor(-1.5), "b": torch.tensor(0.5)}),
+    Loss(label_smoothing_cross_entropy, LabelSmoothingCrossEntropyLoss),
+    Loss(*SMOOTH_SVM, {"k": 1}, least_classes=2),
+    Loss(*SMOOTH_SVM, {"k": 2}, least_classes=3),
+    Loss(*SMOOTH_SVM, {"k": 2, "temperature": 0.1, "margin": 0.0}, least_classes=3),
+    Loss(*SMOOTH_SVM, {"k": 4, "temperature": 3.0}, least_classes=5),
+    Loss(topk_svm, TopKSVMLoss, {"k": 1}, least_classes=2),
+    Loss(topk_svm, TopKSVMLoss, {"k": 3, "margin": 2.0}, least_classes=4),
 ]
 
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -272,7 +340,9 @@ def test_a_row_does_not_depend_on_its_batch(loss: Loss) -> None:
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_few_classes(loss: Loss, classes: int) -> None:
     if classes < loss.least_classes:
-        with pytest.raises(ValueError, match=r"(k|p_k|candidates|margin): got .*, expected"):
+        with pytest.raises(
+            ValueError, match=r"(k|p_k|candidates|margin|class_counts|groups): got .*, expected"
+        ):
             loss(_logits(4, classes), torch.arange(4) % classes)
         return
     logits, target = _logits(4, classes), torch.arange(4) % classes
@@ -394,6 +464,7 @@ def test_compile(loss: Loss) -> None:
     _close(gradient, its_gradient)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "loss", [Loss(isomax_loss, IsoMaxLoss), Loss(complement_entropy, ComplementEntropyLoss)], ids=str
 )
@@ -456,7 +527,8 @@ def test_module_is_the_function(loss: Loss) -> None:
             assert torch.equal(criterion(_logits(), target), loss(_logits(), target, **contract))
         assert not list(criterion.parameters())
         for name, value in loss.options.items():
-            assert f"{name}={value!r}" in repr(criterion)
+            # A tensor may take several lines, which a module indents.
+            assert "".join(f"{name}={value!r}".split()) in "".join(repr(criterion).split())
 
 
 @every_loss
@@ -473,7 +545,12 @@ def test_module_copies(loss: Loss) -> None:
 
 @every_loss
 def test_options_may_change_between_steps(loss: Loss) -> None:
-    criterion = loss.module()
+    needed = {
+        name: loss.options[name]
+        for name, option in inspect.signature(loss.module).parameters.items()
+        if option.default is option.empty
+    }
+    criterion = loss.module(**needed)
     for name, value in (loss.options | loss.noise((ROWS, CLASSES))).items():
         setattr(criterion, name, value)
     criterion.reduction = "none"

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from criterium.losses.noised_topk import NoisedTopKHingeLoss, noised_topk_hinge
+from criterium.objectives import build
+from criterium.objectives.base import Task
+from criterium.sorting import smoothed_kth
 from goldens import Case, cases
 
 
@@ -113,6 +116,68 @@ def test_gradient_is_the_frequency_of_selection() -> None:
     )
     noised_topk_hinge(logits, torch.tensor([3]), k=1, noise=noise).backward()
     assert logits.grad.tolist() == [[0.0, 0.5, 0.5, -1.0]]
+
+
+BALANCED: dict[str, Any] = {"k": 2, "epsilon": 0.7, "margin": 0.5}
+IMBALANCED: dict[str, Any] = {"k": 2, "epsilon": 0.1, "margin": torch.linspace(0, 0.5, 7), "scale": 30.0}
+
+
+def _problem() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(9, 7, generator=generator, dtype=torch.float64), torch.arange(9) % 7
+
+
+@pytest.mark.parametrize("options", [BALANCED, IMBALANCED], ids=["balanced", "imbalanced"])
+def test_without_samples_it_is_the_hinge_to_the_expectation(options: dict[str, Any]) -> None:
+    logits, target = _problem()
+    margin = torch.as_tensor(options["margin"], dtype=torch.float64).expand(7)
+    kth = smoothed_kth(logits, 3, epsilon=options["epsilon"])
+    gap = margin.unsqueeze(0) + kth.unsqueeze(1) - logits
+    each = options.get("scale", 1.0) * gap.clamp(min=0)
+    assert 0 < each.count_nonzero() < each.numel()
+    state = torch.random.get_rng_state()
+    loss = noised_topk_hinge(logits, target, samples=None, reduction="none", **options)
+    torch.testing.assert_close(loss, each[torch.arange(9), target])
+    soft = torch.rand(9, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1)
+    dense = noised_topk_hinge(logits, soft, samples=None, reduction="none", **options)
+    torch.testing.assert_close(dense, (soft * each).sum(1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("options", [BALANCED, IMBALANCED], ids=["balanced", "imbalanced"])
+def test_many_samples_come_to_the_same(options: dict[str, Any]) -> None:
+    """Loss within five standard errors, its gradient within five of a frequency."""
+    logits, target = _problem()
+    samples, scale = 40_000, options.get("scale", 1.0)
+    losses, gradients = [], []
+    for draws in (None, samples):
+        leaf = logits.clone().requires_grad_()
+        generator = torch.Generator().manual_seed(2)
+        loss = noised_topk_hinge(
+            leaf, target, samples=draws, generator=generator, reduction="none", **options
+        )
+        loss.sum().backward()
+        losses.append(loss.detach())
+        gradients.append(leaf.grad)
+    error = 5 / samples**0.5
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.0, atol=error * scale * options["epsilon"])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.0, atol=0.5 * error * scale)
+
+
+def test_given_noise_counts_where_samples_are_none() -> None:
+    logits, target = _problem()
+    noise = torch.randn(9, 7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = [noised_topk_hinge(logits, target, k=2, samples=s, noise=noise) for s in (5, None)]
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("name", ["noised-topk", "noised-topk-imbalanced"])
+def test_objectives_without_samples(name: str) -> None:
+    task = Task(num_classes=4, class_counts=(40, 30, 20, 10), k=2, is_image=False)
+    (criterion,) = build(name, {"samples": None}).criteria(task)
+    assert criterion.samples is None
+    logits, target = torch.linspace(-1, 1, 12).reshape(3, 4), torch.tensor([0, 1, 3])
+    assert torch.equal(criterion(logits, target), criterion(logits, target))
 
 
 def test_module_holds_margins_as_a_buffer() -> None:

@@ -219,3 +219,59 @@ def test_module_checks_options_when_made_and_follows_changes() -> None:
 def test_errors_name_the_argument(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         topk_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 1]), **{"p_k": (0.5, 0.5)} | options)
+
+
+@pytest.mark.parametrize("classes", [20, 300])
+@pytest.mark.parametrize("top1", TOP1.values())
+@pytest.mark.parametrize("relaxation", NETWORKS)
+def test_the_gradient_by_hand_is_that_of_autograd(relaxation: str, top1: str, classes: int) -> None:
+    """In float32 a network's gradient is formed by hand, in float64 by autograd; rows sort in two ways."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(7, classes, generator=generator)
+    target = torch.randint(classes, (7,), generator=generator)
+    for distribution in DISTRIBUTIONS:
+        for candidates in (6, None):
+            options: dict[str, Any] = {"relaxation": relaxation, "distribution": distribution, "top1": top1}
+            options |= {"p_k": (0.3, 0.2, 0.5), "candidates": candidates, "reduction": "none"}
+            results = []
+            for dtype in (torch.float32, torch.float64):
+                leaf = logits.to(dtype).requires_grad_()
+                loss = topk_cross_entropy(leaf, target, **options)
+                upstream = torch.linspace(-1, 2, 7, dtype=dtype)
+                results.append((loss.detach(), torch.autograd.grad(loss, leaf, upstream)[0]))
+            (loss, gradient), (exact, exact_gradient) = results
+            torch.testing.assert_close(loss.double(), exact, rtol=1e-6, atol=2e-7)
+            error = (gradient - exact_gradient).abs().max()
+            assert error < 1e-6 * exact_gradient.abs().max()
+            assert ((gradient != 0).sum(1) <= (candidates or classes)).all()
+
+
+def test_what_is_by_hand_can_be_differentiated_again_and_vectorised() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4, 12, generator=generator)
+    target = torch.randint(12, (4,), generator=generator)
+    options: dict[str, Any] = {"p_k": (0.3, 0.2, 0.5), "candidates": 6, "relaxation": "bitonic"}
+
+    def slope(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(topk_cross_entropy(x, y, **options), x, create_graph=True)[0]
+
+    second = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype).requires_grad_()
+        second.append(torch.autograd.grad(slope(leaf, target).square().sum(), leaf)[0])
+    torch.testing.assert_close(second[0].double(), second[1], rtol=1e-4, atol=1e-6)
+    assert second[1].abs().max() > 1e-3
+
+    each = torch.func.vmap(torch.func.grad(lambda x, y: topk_cross_entropy(x, y, **options)))
+    alone = [slope(x.clone().requires_grad_(), y) for x, y in zip(logits, target, strict=True)]
+    torch.testing.assert_close(each(logits, target), torch.stack(alone).detach())
+
+
+def test_rows_whose_logits_tie_choose_candidates_all_the_same() -> None:
+    for classes in (20, 300):
+        logits = torch.zeros(3, classes, requires_grad=True)
+        loss = topk_cross_entropy(logits, torch.tensor([0, 7, 19]), candidates=8, reduction="none")
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        torch.testing.assert_close(loss, loss[:1].expand(3))
+        assert ((gradient != 0).sum(1) <= 8).all()
+        assert (gradient[torch.arange(3), torch.tensor([0, 7, 19])] < -0.1).all()

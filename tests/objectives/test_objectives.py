@@ -21,12 +21,13 @@ from criterium.training import Recipe, accelerator_for, predict, train
 from criterium.training.trainer import build_model, task_of
 from goldens import Case, cases
 
-TASK = Task(num_classes=5, class_counts=(1, 2, 3, 4, 5), k=2, is_image=True)
+TASK = Task(num_classes=5, class_counts=(1, 2, 3, 4, 5), k=2, is_image=True, hierarchy=((0, 0, 1, 1, 1),))
 
 
 @functools.cache
 def digits() -> Dataset:
-    return load("digits", ood="none")
+    tree = tuple(("even" if digit in "02468" else "odd", digit) for digit in "0123456789")
+    return dataclasses.replace(load("digits", ood="none"), hierarchy=tree)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -79,11 +80,19 @@ def test_options_survive_json(name: str) -> None:
     [
         ("exat", {}, "objective: got 'exat', expected one of cot, .*did you mean 'exact'"),
         ("exact", {"margn": 1}, "objective exact: got option 'margn', but .*did you mean 'margin'"),
-        ("cot", {"margin": 1}, "objective cot: got option 'margin', but it has no options"),
+        ("cot", {"margin": 1}, "objective cot: got option 'margin', but it has the options updates, beta"),
         ("exact", {"end": 0}, "end: got 0, expected a finite number above 0"),
         ("exact", {"start": "x"}, "start: got 'x', expected a finite number above 0"),
         ("cross-entropy", {"label_smoothing": 2}, "label_smoothing: got 2, expected a number from 0 to 1"),
         ("noised-topk-imbalanced", {"max_margin": -1}, "max_margin: got -1"),
+        ("hcot", {"margin": 1}, "objective hcot: got option 'margin', but it has no options"),
+        ("cot", {"updates": 3}, "updates: got 3, expected 1 or 2"),
+        ("cot", {"beta": -1.0}, "beta: got -1.0, expected a finite number of at least 0"),
+        ("gce", {"alpha": -1.0}, "alpha: got -1.0, expected a finite number of at least 0"),
+        ("ldam", {"beta": 1.0}, "beta: got 1.0, expected a number from 0 to below 1"),
+        ("ldam", {"defer": 160}, "defer: got 160, expected a share from 0 to 1"),
+        ("maxsup", {"end": -0.1}, "end: got -0.1"),
+        ("zero-one", {"kind": "sigmoyd"}, "kind: got 'sigmoyd', .*did you mean 'sigmoid'"),
     ],
 )
 def test_build_refuses(name: str, options: dict[str, Any], words: str) -> None:
@@ -151,6 +160,50 @@ def test_noised_topk_margins() -> None:
     (criterion,) = build("noised-topk-imbalanced", {"max_margin": 0.6}).criteria(task)
     torch.testing.assert_close(criterion.margin, torch.tensor([0.6, 0.3, 0.2, 0.15, 0.6]))
     assert (criterion.k, criterion.scale, criterion.samples) == (2, 50.0, 5)
+
+
+LONG_TAIL = dataclasses.replace(TASK, class_counts=(1000, 100, 10, 1, 0))
+
+
+@pytest.mark.parametrize("name", ["ldam", "logit-adjusted"])
+def test_losses_for_imbalanced_classes_are_told_the_counts(name: str) -> None:
+    (criterion,) = build(name).criteria(LONG_TAIL)
+    assert criterion.class_counts.tolist() == [1000, 100, 10, 1, 1]
+
+
+def test_ldam_weights_the_classes_at_the_end() -> None:
+    """As the authors do from epoch 160 of 200: (1 - b) / (1 - b^n), summing to the number of classes."""
+    objective = build("ldam", {"scale": 40.0})
+    criteria = objective.criteria(LONG_TAIL)
+    (criterion,) = criteria
+    assert (criterion.max_margin, criterion.scale) == (0.5, 40.0)
+    for epoch in range(160):
+        objective.schedule(criteria, epoch / 200)
+        assert criterion.weight is None
+    expected = (1 - 0.9999) / (1 - 0.9999 ** np.array([1000, 100, 10, 1, 1]))
+    for epoch in range(160, 200):
+        objective.schedule(criteria, epoch / 200)
+        np.testing.assert_allclose(criterion.weight, 5 * expected / expected.sum(), rtol=1e-6)
+    # A run that is taken up again, or made anew, starts without them.
+    objective.schedule(criteria, 0.0)
+    assert criterion.weight is None
+    never = build("ldam", {"defer": 1.0})
+    never.schedule(criteria, 0.999)
+    assert criterion.weight is None
+
+
+def test_ldam_learns_cosines() -> None:
+    head = build("ldam").head(7, TASK)
+    assert head(100 * torch.randn(20, 7, generator=torch.Generator().manual_seed(0))).abs().max() <= 1 + 1e-6
+
+
+def test_maxsup_penalty_rises_as_in_the_authors_code() -> None:
+    """Theirs: 0.1 + epoch * (0.2 - 0.1) / epochs."""
+    objective = build("maxsup")
+    criteria = objective.criteria(TASK)
+    for epoch in range(90):
+        objective.schedule(criteria, epoch / 90)
+        assert criteria[0].alpha == pytest.approx(0.1 + epoch * 0.1 / 90, rel=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])

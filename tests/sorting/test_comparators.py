@@ -33,7 +33,7 @@ def textbook(name: str, gap: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_shares_follow_the_formula_and_add_up(name: str) -> None:
     rule = Comparator(name, STEEPNESS, LAMBDA)
-    keep, swap = rule.shares(STEEPNESS * GAPS)
+    keep, swap = rule.shares(rule.unit * GAPS)
     torch.testing.assert_close(keep, textbook(name, GAPS), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(keep + swap, torch.ones_like(GAPS), rtol=1e-12, atol=0.0)
     assert keep[GAPS == 0].item() == 0.5  # a wire that meets itself must come out unchanged
@@ -42,7 +42,7 @@ def test_shares_follow_the_formula_and_add_up(name: str) -> None:
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_small_share_keeps_its_digits_in_float32(name: str) -> None:
     rule = Comparator(name, STEEPNESS, LAMBDA)
-    gap = (STEEPNESS * GAPS.clamp(-4, 4)).float()
+    gap = (rule.unit * GAPS.clamp(-4, 4)).float()
     exact, _ = rule.shares(gap.double())
     ours, _ = rule.shares(gap)
     # Two digits of float32 are lost where |drive| is near 20, since exp(-20 (1 + 6e-8)) is off by 1e-6.
@@ -52,7 +52,11 @@ def test_the_small_share_keeps_its_digits_in_float32(name: str) -> None:
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_slope_is_the_derivative(name: str) -> None:
     rule = Comparator(name, STEEPNESS, LAMBDA)
-    gap = (STEEPNESS * GAPS).requires_grad_()
-    keep, swap = rule.shares(gap)
-    (expected,) = torch.autograd.grad(keep.sum(), gap)
-    torch.testing.assert_close(rule.slope(gap, keep, swap), expected, rtol=1e-9, atol=1e-13)
+    gap = (rule.unit * GAPS).requires_grad_()
+    share = rule.share(gap)
+    (expected,) = torch.autograd.grad(share.sum(), gap)
+    gap, share = gap.detach(), share.detach()
+    torch.testing.assert_close(rule.slope(gap, share), expected, rtol=1e-9, atol=1e-13)
+    out = torch.empty_like(gap)
+    assert torch.equal(rule.share(gap, out=out), share)
+    assert torch.equal(out, share)

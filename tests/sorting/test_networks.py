@@ -28,7 +28,9 @@ def test_depth_and_size() -> None:
         layers = NETWORKS[name](n, k)
         return len(layers), sum(map(len, layers))
 
-    assert shape("odd_even", 16, 5) == (16, 120)
-    assert shape("bitonic", 16, 5) == (10, 80)
+    assert shape("odd_even", 16, 16) == (16, 120)
+    assert shape("odd_even", 16, 5) == (16, 90)
+    assert shape("bitonic", 16, 16) == (10, 80)
+    assert shape("bitonic", 16, 5) == (10, 67)
     assert shape("splitter", 16, 1) == (4, 32)
     assert shape("splitter", 16, 5) == (10, 50)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from criterium.sorting import noised_kth
 from goldens import Case, cases
@@ -101,3 +103,44 @@ def test_without_noise_it_is_the_kth_largest() -> None:
 def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         noised_kth(**{"scores": torch.zeros(2, 3), "k": 2} | change)
+
+
+class _Peak(TorchDispatchMode):
+    """The most numbers that the tensors of a computation held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, tuple) else (found,):
+            # Views and results in place share the storage of a tensor that is counted already.
+            if isinstance(tensor, torch.Tensor) and tensor._base is None and id(tensor) not in self.live:
+                self.live[id(tensor)] = tensor.numel()
+                weakref.finalize(tensor, self.live.pop, id(tensor), None)
+        self.most = max(self.most, sum(self.live.values()))
+        return found
+
+
+def _peak(n: int, samples: int) -> int:
+    scores = torch.randn(8, n, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with _Peak() as peak:
+        noised_kth(scores, 3, samples=samples).sum().backward()
+    return peak.most
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    """Many scores are drawn one sample at a time, few in blocks, whatever the number of samples."""
+    assert _peak(700, 200) <= _peak(700, 2) < 10 * 8 * 700
+    block = 1024 // 10
+    assert _peak(10, 5000) <= 1.01 * _peak(10, 2 * block)
+
+
+def test_gradient_counts_every_draw_once() -> None:
+    scores = torch.zeros(2, 700, dtype=torch.float64, requires_grad=True)
+    noised_kth(scores, 2, samples=8, generator=torch.Generator().manual_seed(0)).sum().backward()
+    torch.testing.assert_close(scores.grad.sum(1), torch.ones(2, dtype=torch.float64))
+    assert ((8 * scores.grad).round() == 8 * scores.grad).all()
+    assert scores.grad.count_nonzero() > 8  # of 700, hardly the same one twice

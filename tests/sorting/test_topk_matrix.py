@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criterium.sorting import topk_matrix
+from criterium.sorting import sort_matrix, topk_matrix
 from criterium.sorting.comparators import DISTRIBUTIONS
 from criterium.sorting.networks import NETWORKS
 from criterium.sorting.soft import SOFT_SORTS, neuralsort
@@ -16,7 +17,7 @@ from criterium.sorting.topk import RELAXATIONS, rank_probabilities
 from goldens import Case, cases
 
 KINDS = [(name, distribution) for name in NETWORKS for distribution in DISTRIBUTIONS]
-KINDS += [(name, "logistic") for name in SOFT_SORTS]
+KINDS += [(name, "logistic") for name in RELAXATIONS if name not in NETWORKS]
 
 
 def options(case: Case) -> dict[str, Any]:
@@ -72,10 +73,11 @@ def test_each_rank_is_taken_once_and_each_element_at_most_once(
     )
     assert (matrix >= 0).all()
     torch.testing.assert_close(matrix.sum(0), torch.ones(k), rtol=0, atol=1e-5)
-    if relaxation in NETWORKS:
-        assert matrix.sum(1).max() <= 1 + 1e-5
-    if k == len(scores) and relaxation in NETWORKS:
-        torch.testing.assert_close(matrix.sum(1), torch.ones(k), rtol=0, atol=1e-5)
+    if relaxation not in SOFT_SORTS:
+        within = 0.005 if relaxation == "sinkhorn" else 1e-5
+        assert matrix.sum(1).max() <= 1 + within
+        if k == len(scores):
+            torch.testing.assert_close(matrix.sum(1), torch.ones(k), rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
@@ -125,10 +127,48 @@ def test_gradients_of_first_and_second_order(relaxation: str, distribution: str)
     assert torch.autograd.gradgradcheck(lambda s: rank_probabilities(s, index, 3, **kind), scores)
 
 
-@pytest.mark.parametrize("relaxation", SOFT_SORTS)
-def test_gradients_of_soft_sorts(relaxation: str) -> None:
+@pytest.mark.parametrize("relaxation", [name for name in RELAXATIONS if name not in NETWORKS])
+def test_gradients_without_a_network(relaxation: str) -> None:
     scores = torch.tensor([[0.3, -1.2, 0.9, 2.0, 0.1]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda s: topk_matrix(s, 3, relaxation=relaxation), scores)
+    for k in (3, 5):
+        matrix = functools.partial(topk_matrix, k=k, relaxation=relaxation, steepness=0.7)
+        assert torch.autograd.gradcheck(matrix, scores)
+        assert torch.autograd.gradgradcheck(matrix, scores)
+
+
+@pytest.mark.parametrize("relaxation", [name for name in RELAXATIONS if name not in NETWORKS])
+def test_the_order_of_elements_does_not_matter_without_a_network(relaxation: str) -> None:
+    scores = 3 * torch.randn(4, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores[0, :4] = 1.5
+    order = torch.tensor([3, 0, 8, 5, 1, 7, 2, 6, 4])
+    matrix = topk_matrix(scores, 5, relaxation=relaxation)
+    torch.testing.assert_close(topk_matrix(scores[:, order], 5, relaxation=relaxation), matrix[:, order])
+
+
+@pytest.mark.parametrize(("relaxation", "distribution"), KINDS)
+def test_sorting_is_top_k_of_all(relaxation: str, distribution: str) -> None:
+    scores = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    kind = {"relaxation": relaxation, "distribution": distribution, "steepness": 2.0, "art_lambda": 0.5}
+    matrix = sort_matrix(scores, **kind)
+    assert matrix.shape == (3, 7, 7)
+    assert torch.equal(matrix, topk_matrix(scores, 7, **kind))
+    # The first columns are those of fewer ranks: a splitter's network is another one for other k.
+    if relaxation != "splitter":
+        torch.testing.assert_close(matrix[..., :2], topk_matrix(scores, 2, **kind), rtol=1e-5, atol=1e-7)
+    hard = sort_matrix(scores, **kind | {"steepness": 1e4})
+    descending = scores.sort(descending=True).values
+    torch.testing.assert_close((hard.mT @ scores.unsqueeze(-1)).squeeze(-1), descending, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(("relaxation", "distribution"), KINDS)
+def test_hostile_scores_give_finite_matrices_and_gradients(relaxation: str, distribution: str) -> None:
+    scores = torch.stack([torch.zeros(6), 1e4 * (-1.0) ** torch.arange(6), torch.linspace(-1e4, 1e4, 6)])
+    for steepness in (0.1, 10.0):
+        leaf = scores.clone().requires_grad_()
+        matrix = sort_matrix(leaf, relaxation=relaxation, distribution=distribution, steepness=steepness)
+        (matrix * torch.arange(36.0).reshape(6, 6)).sum().backward()
+        assert matrix.isfinite().all()
+        assert leaf.grad.isfinite().all()
 
 
 def test_neuralsort_is_its_formula_and_stays_precise_with_many_elements() -> None:
@@ -168,6 +208,8 @@ def test_any_leading_dimensions_and_types() -> None:
     assert topk_matrix(scores.new_empty(0, 7), 2).shape == (0, 7, 2)
 
 
+# Dynamo itself instantiates every autograd.Function that it traces, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
 def test_transforms_and_the_compiler(relaxation: str) -> None:
     scores = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -206,3 +248,8 @@ def test_transforms_and_the_compiler(relaxation: str) -> None:
 def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         topk_matrix(**{"scores": torch.zeros(4), "k": 2} | change)
+
+
+def test_sorting_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="scores: got a single number, expected"):
+        sort_matrix(torch.tensor(1.0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from criterium.data.hierarchy import Hierarchy
 from criterium.data.raw import Array, Rows
 
 
@@ -31,7 +33,8 @@ class Dataset:
     `center` and `scale` are mean and standard deviation of the training rows, per channel (C, 1, 1) of
     images on the scale 0 to 1, per feature (F,) otherwise; where nothing varies the scale is 1. `ood`
     holds inputs from elsewhere, in the form of the other inputs. `hashes` names the contents of each
-    part (sha256), and `notes` says what a reader of the results must know about the data.
+    part (sha256), and `notes` says what a reader of the results must know about the data. `hierarchy` is the
+    tree that the classes hang in, where there is one.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Dataset:
     scale: Tensor
     hashes: dict[str, str]
     notes: tuple[str, ...]
+    hierarchy: Hierarchy | None = None
 
     @property
     def is_image(self) -> bool:
@@ -59,12 +63,15 @@ def assemble(
     ood: Array | None,
     ood_name: str | None,
     notes: tuple[str, ...],
+    hierarchy: Hierarchy | None = None,
 ) -> Dataset:
     """Return the `Dataset` of finished parts, with its hashes and the statistics of its training rows."""
     center, scale = statistics(parts["train"].inputs)
     hashes = {part: content_hash(rows.inputs, rows.targets) for part, rows in parts.items()}
     if ood is not None:
         hashes["ood"] = content_hash(ood)
+    if hierarchy is not None:
+        hashes["hierarchy"] = hashlib.sha256(json.dumps(hierarchy).encode()).hexdigest()
     return Dataset(
         name=name,
         classes=classes,
@@ -75,6 +82,7 @@ def assemble(
         scale=_tensor(scale),
         hashes=hashes,
         notes=notes,
+        hierarchy=hierarchy,
     )
 
 

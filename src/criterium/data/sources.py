@@ -12,6 +12,7 @@ from criterium.data.catalogue import SOURCES
 from criterium.data.columns import fit
 from criterium.data.dataset import Dataset, assemble
 from criterium.data.folder import read_folder
+from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
 from criterium.data.official import OFFICIAL, official_test_inputs, read_official
 from criterium.data.ood import check_elsewhere, hold_out, match_form
 from criterium.data.raw import Array, Raw, Rows, check_classes
@@ -28,6 +29,7 @@ def load(
     label: str | None = None,
     ood: str | None = None,
     validation: float = 0.2,
+    hierarchy: str | Path | None = None,
 ) -> Dataset:
     """Load labelled data, split so that no input is met twice, with inputs from elsewhere.
 
@@ -47,6 +49,8 @@ def load(
             ``"array"`` (``ood_x`` of an ``.npz`` file) or ``"none"``. By default ``"classes:8,9"`` for
             digits, ``"array"`` for a file that has ``ood_x``, else ``"none"``.
         validation: the part, between 0 and 1, of the rows that are not test.
+        hierarchy: the tree that the classes hang in: a ``.csv`` or ``.json`` file of classes and their
+            parents, or ``"cifar100"``, the default for that data; see `criterium.data.hierarchy`.
 
     Returns:
         The `Dataset`.
@@ -66,6 +70,7 @@ def load(
         raise ValueError(f"validation: got {validation!r}, expected a number between 0 and 1")
     folder = None if data_dir is None else Path(data_dir).expanduser()
     raw = _read(data, folder, label)
+    named = raw.classes
     if ood is None:
         ood = "classes:8,9" if data == "digits" else "none" if raw.ood is None else "array"
 
@@ -87,7 +92,10 @@ def load(
         elsewhere = None if elsewhere is None else encode(elsewhere)
         notes += fit_notes
     ood_name = None if elsewhere is None else ood
-    return assemble(data, raw.classes, parts, elsewhere, ood_name, tuple(notes))
+    if hierarchy is None and data == BUILT_IN and is_built_in(raw.classes):
+        hierarchy = BUILT_IN
+    tree = None if hierarchy is None else read_hierarchy(str(hierarchy), raw.classes, named)
+    return assemble(data, raw.classes, parts, elsewhere, ood_name, tuple(notes), tree)
 
 
 def _read(data: str, data_dir: Path | None, label: str | None) -> Raw:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from criterium._checks import choice
+
 if TYPE_CHECKING:
+    from criterium.data.hierarchy import Hierarchy
     from criterium.evaluation.predictions import Predictions
 
 
@@ -78,9 +82,50 @@ METRICS: dict[str, Metric] = {
 }
 """Every number that `measure` gives beside the temperature, by name."""
 
+TREE_METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "level1_error",
+            "level-1 error",
+            "%",
+            "lower",
+            "test rows taken for a class in another branch of the tree, at level 1 below the root and so on",
+        ),
+        Metric(
+            "mistake_distance",
+            "mistakes' distance",
+            "edges",
+            "lower",
+            "mean number of edges in the tree between predicted and true class of wrong test rows",
+        ),
+    )
+}
+"""What `measure` gives beside that where classes hang in a tree; in a deeper one ``level2_error`` too."""
 
-def measure(predictions: Predictions, *, k: int) -> dict[str, float]:
-    """Return every number of `METRICS`, and `temperature`, for one run.
+
+def metric(name: str) -> Metric:
+    """Return what the number called `name` means.
+
+    >>> metric("level2_error").title
+    'level-2 error'
+    """
+    if level := re.fullmatch(r"level([1-9][0-9]*)_error", name):
+        words = f"test rows taken for a class in another branch of the tree, at level {level[1]}"
+        return Metric(name, f"level-{level[1]} error", "%", "lower", words)
+    known = METRICS | TREE_METRICS
+    return known[choice("metrics", name, known)]
+
+
+def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
+    """Return the names of the numbers that a tree gives, from the root down."""
+    from criterium.data.hierarchy import levels
+
+    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")
+
+
+def measure(predictions: Predictions, *, k: int, hierarchy: Hierarchy | None = None) -> dict[str, float]:
+    """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
 
     The temperature is fitted on the validation rows alone and every error measured on the test rows alone.
 
@@ -88,6 +133,7 @@ def measure(predictions: Predictions, *, k: int) -> dict[str, float]:
         predictions: with at least one validation and one test row; `auroc` and `fpr95` are NaN where there
             are no inputs from elsewhere.
         k: for `topk_error`; below the number of classes.
+        hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
     """
     # Imported here, so that naming the metrics needs neither numpy nor scipy.
     from criterium.evaluation.accuracy import top1_error, topk_error
@@ -103,6 +149,7 @@ def measure(predictions: Predictions, *, k: int) -> dict[str, float]:
     return {
         "top1_error": top1_error(test.logits, test.target),
         "topk_error": topk_error(test.logits, test.target, k),
+        **_of_tree(test, hierarchy),
         "nll": nll(scaled, test.target),
         "nll_uncalibrated": nll(test.logits, test.target),
         "calibration_error": calibration_error(scaled, test.target),
@@ -111,3 +158,13 @@ def measure(predictions: Predictions, *, k: int) -> dict[str, float]:
         "fpr95": fpr_at_tpr(test.score, ood.score) if len(ood) else float("nan"),
         "temperature": temperature,
     }
+
+
+def _of_tree(test: Predictions, hierarchy: Hierarchy | None) -> dict[str, float]:
+    if hierarchy is None:
+        return {}
+    from criterium.evaluation.hierarchy import level_errors, mistake_distance
+
+    found = level_errors(test.logits, test.target, hierarchy)
+    distance = mistake_distance(test.logits, test.target, hierarchy)
+    return dict(zip(tree_metrics(hierarchy), (*found, distance), strict=True))

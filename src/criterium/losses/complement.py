@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
 
 
 def complement_entropy(
@@ -52,12 +53,54 @@ def complement_entropy(
     )
 
 
-def _rows(logits: Tensor, target: Tensor) -> Tensor:
-    # Far enough below every logit for a probability of exactly zero, but finite, as are its products with
-    # upstream gradients: −inf would give 0·(−inf) in the sum, and nothing to normalise for C = 1.
-    below = -math.sqrt(torch.finfo(logits.dtype).max)
-    wrong = logits.scatter(1, target.unsqueeze(1), below)
-    return (wrong.softmax(dim=1) * wrong.log_softmax(dim=1)).sum(dim=1) / logits.shape[1]
+class Complement(NamedTuple):
+    """The softmax P over the wrong classes of each row, as losses and their gradients need it."""
+
+    probabilities: Tensor  # (M, C), exactly 0 for classes that do not count
+    top: Tensor  # (M, 1), the largest logit that counts, as a constant
+    centred: Tensor  # (M, C), z: the logits less that
+    mean: Tensor  # (M, 1), Σ P z
+    log_sum: Tensor  # (M, 1), log Σ exp z
+
+    @property
+    def negative_entropy(self) -> Tensor:
+        """Σ P log P, (M, 1)."""
+        return self.mean - self.log_sum
+
+    def slope(self, towards: Tensor, scale: Tensor | float) -> Tensor:
+        """Return scale · P (z − towards), (M, C)."""
+        return (self.centred - towards).mul_(self.probabilities).mul_(scale)
+
+
+def complement(wrong: Tensor) -> Complement:
+    """Return the softmax of logits (M, C), `absent` where a class does not count; their memory is reused.
+
+    Fresh memory costs a page fault every 4 KiB, here as much as the arithmetic; so there is little of it.
+    """
+    # A common shift of the logits changes nothing, so that it needs no derivative.
+    top = wrong.detach().amax(dim=1, keepdim=True)
+    centred = wrong.sub_(top)
+    probabilities = centred.softmax(dim=1)
+    mean = (probabilities * centred).sum(dim=1, keepdim=True)
+    # The largest exponential is exp(0), so its probability is one over their sum.
+    log_sum = -probabilities.amax(dim=1, keepdim=True).log()
+    return Complement(probabilities, top, centred, mean, log_sum)
+
+
+def absent(logits: Tensor) -> float:
+    """Return a logit far enough below all others for a probability of exactly zero.
+
+    Minus infinity would make 0 · (−inf) of the products with it; its square is still finite.
+    """
+    return -math.sqrt(torch.finfo(logits.dtype).max)
+
+
+@forming_gradient
+def _rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    of = complement(logits.scatter(1, target.unsqueeze(1), absent(logits)))
+    # ∂/∂s_j Σ P log P = P_j (z_j − Σ P z)
+    share = 1 / logits.shape[1]
+    return of.negative_entropy.squeeze(1) * share, of.slope(of.mean, share)
 
 
 class ComplementEntropyLoss(Criterion):

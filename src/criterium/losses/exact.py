@@ -41,7 +41,7 @@ def expected_accuracy(
         >>> expected_accuracy(logits, torch.tensor([0]), k=3)
         tensor([1.])
         >>> expected_accuracy(50 * logits, torch.tensor([1]), log=True)
-        tensor([-2504.5674])
+        tensor([-2505.1777])
 
     Reference:
         Karpukhin et al. 2022: expected accuracy with normal noise on the logits.

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.sorting.noised import noised_kth
+from criterium.sorting.noised import draw_kth
+from criterium.sorting.smoothed import smoothed_kth
 
 
 def noised_topk_hinge(
@@ -18,7 +19,7 @@ def noised_topk_hinge(
     epsilon: float = 1.0,
     margin: float | Tensor = 1.0,
     scale: float = 1.0,
-    samples: int = 5,
+    samples: int | None = 5,
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
     weight: Tensor | None = None,
@@ -29,8 +30,10 @@ def noised_topk_hinge(
 
     l = max(0, a (m_y + s̃_[k+1] - s_y)),  s̃_[k+1] = 1/S sum_i (k+1)-th largest of s + ε Z_i
 
-    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`). The true class is one of those
-    ranked. With one margin for all classes this is the paper's balanced loss; with a margin for each,
+    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`), or with ``samples=None`` the
+    expectation of that, E[(k+1)-th largest of s + ε Z], without any noise (`criterium.sorting.smoothed_kth`):
+    the same in every call, with the chances to be the (k+1)-th largest as its gradient. Since a hinge is
+    convex, the expected loss of few samples is higher. The true class is one of those ranked. With one margin for all classes this is the paper's balanced loss; with a margin for each,
     m_c proportional to n_c^(-1/4), on the cosine logits of a `NormalizedLinear` head and with scale a, it
     is the imbalanced one.
 
@@ -41,7 +44,7 @@ def noised_topk_hinge(
         epsilon: scale ε >= 0 of the noise, in logits.
         margin: m, in logits: a number, or ``(C,)``, one for each class.
         scale: a > 0; it multiplies the hinge, not the logits.
-        samples: number S of draws.
+        samples: number S of draws, or None for their expectation.
         noise: the draws, in place of fresh ones: the logits' shape with a last dimension of size S.
         generator: where fresh draws come from, on the logits' device; the global one if not given. A module
             keeps it, and pickles and copies its state.
@@ -66,34 +69,59 @@ def noised_topk_hinge(
     classification", ICML 2022.
 
     Deviations from the authors' code: those of `criterium.sorting.noised_kth`; the margins of classes
-    are given, not computed from counts, and keep the logits' precision.
+    are given, not computed from counts, and keep the logits' precision; ``samples=None`` is new.
     """
     _check(k, epsilon, margin, scale, samples)
+    exact = samples is None and noise is None
 
-    def smoothed(table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return s̃_[k+1], one for each row, and the margins, one for each class."""
+    def margins(table: Tensor) -> Tensor | float:
+        """Return the margin, or one for each class, once k and it fit the classes."""
         classes = table.shape[1]
         if k >= classes:
             raise ValueError(f"k: got {k}, expected at most C - 1 = {classes - 1}")
-        margins = torch.as_tensor(margin, dtype=table.dtype, device=table.device)
-        if margins.shape not in ((), (classes,)):
-            raise ValueError(f"margin: got shape {tuple(margins.shape)}, expected a number or ({classes},)")
+        if not isinstance(margin, Tensor) or margin.dim() == 0:
+            return margin
+        if margin.shape != (classes,):
+            raise ValueError(f"margin: got shape {tuple(margin.shape)}, expected a number or ({classes},)")
+        return margin.to(table)
+
+    def drawn(table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how often each class is the (k+1)-th largest, and by how much noise on average."""
         draws = noise
         if noise is not None:
-            if noise.shape[:-1] != logits.shape:
-                raise ValueError(f"noise: got shape {tuple(noise.shape)}, expected {(*logits.shape, 'S')}")
-            draws = noise.movedim(min(1, logits.dim() - 1), -2).reshape(-1, classes, noise.shape[-1])
-        kth = noised_kth(table, k + 1, epsilon=epsilon, samples=samples, noise=draws, generator=generator)
-        return kth, margins.expand(classes)
+            if noise.shape[:-1] != logits.shape or noise.shape[-1] == 0:
+                raise ValueError(
+                    f"noise: got shape {tuple(noise.shape)}, expected {(*logits.shape, 'S')}"
+                    " with at least one draw"
+                )
+            draws = noise.movedim(min(1, logits.dim() - 1), -2).reshape(*table.shape, noise.shape[-1])
+        return draw_kth(table.detach(), k + 1, epsilon, samples or 1, draws, generator)
+
+    def scaled(losses: Tensor) -> Tensor:
+        return losses if scale == 1 else scale * losses
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        kth, margins = smoothed(table)
-        true = table.gather(1, index.unsqueeze(1)).squeeze(1)
-        return (scale * (margins[index] + kth - true)).relu()
+        gap = margins(table)
+        gap = gap[index] if isinstance(gap, Tensor) and gap.dim() else gap
+        true = index.unsqueeze(1)
+        if exact:
+            lead = smoothed_kth(table, k + 1, epsilon=epsilon) - table.gather(1, true).squeeze(1)
+        else:
+            # The true class among them: the margin is one weighted sum of the logits.
+            frequency, shift = drawn(table)
+            weights = frequency.scatter_add_(1, true, table.new_full((), -1.0).expand_as(true))
+            lead = (table * weights).sum(1)
+            gap = shift + gap
+        return scaled((lead + gap).relu())
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        kth, margins = smoothed(table)
-        return (distribution * (scale * (margins + kth.unsqueeze(1) - table)).relu()).sum(dim=1)
+        gap = margins(table)
+        if exact:
+            kth = smoothed_kth(table, k + 1, epsilon=epsilon)
+        else:
+            frequency, shift = drawn(table)
+            kth = (table * frequency).sum(1) + shift
+        return scaled(distribution * (kth.unsqueeze(1) - table + gap).relu()).sum(1)
 
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
@@ -110,7 +138,7 @@ class NoisedTopKHingeLoss(Criterion):
         epsilon: float = 1.0,
         margin: float | Tensor = 1.0,
         scale: float = 1.0,
-        samples: int = 5,
+        samples: int | None = 5,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
         weight: Tensor | None = None,
@@ -134,10 +162,11 @@ class NoisedTopKHingeLoss(Criterion):
         )
 
 
-def _check(k: int, epsilon: float, margin: float | Tensor, scale: float, samples: int) -> None:
+def _check(k: int, epsilon: float, margin: float | Tensor, scale: float, samples: int | None) -> None:
     at_least("k", k, 1)
     non_negative("epsilon", epsilon)
     positive("scale", scale)
-    at_least("samples", samples, 1)
+    if samples is not None:
+        at_least("samples", samples, 1)
     if not isinstance(margin, Tensor):
         non_negative("margin", margin)

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from criterium._checks import at_least, choice
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.sorting.topk import check_options, rank_probabilities
+from criterium.losses._topk_rows import Options, rows
+from criterium.sorting.comparators import Comparator
+from criterium.sorting.topk import check_options
+
+TOP1 = ("softmax", "softmax_ce", "sort")
+"""What may stand for the chance of the true class to be first."""
 
 HALF = (0.5, 0.0, 0.0, 0.0, 0.5)
 """The paper's ``[.5, 0, 0, 0, .5]``: top-1 and top-5 in equal parts."""
@@ -45,9 +48,10 @@ def topk_cross_entropy(
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
         target: class indices, or class probabilities of the logits' shape.
         p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C.
-        relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"`` or ``"softsort"``.
+        relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"``, ``"softsort"``,
+            ``"lapsum"`` or ``"sinkhorn"``.
         distribution: of the networks' comparators; see `criterium.sorting.topk_matrix`.
-        steepness: of the comparators, per logit; 1 / temperature of NeuralSort and SoftSort.
+        steepness: of the comparators, or of what stands for them, per logit.
         art_lambda: exponent of the distribution ``"logistic_phi"``.
         candidates: m, with len(p_k) < m <= C: look only at the true class and the m - 1 strongest
             others. The cost is then that of m classes, which many classes need (the paper: 16 of 1000,
@@ -81,30 +85,17 @@ def topk_cross_entropy(
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
     # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
     by_matrix = p_k if top1 == "sort" else (0.0, *p_k[1:])
-    by_rank = list(accumulate(reversed(by_matrix)))[::-1]
-
-    def rows(table: Tensor, index: Tensor) -> Tensor:
-        table, index = _strongest(table, index, len(p_k), candidates)
-        ranks = rank_probabilities(
-            table,
-            index,
-            len(p_k),
-            relaxation=relaxation,
-            distribution=distribution,
-            steepness=steepness,
-            art_lambda=art_lambda,
-        )
-        chance = ranks @ ranks.new_tensor(by_rank)
-        if top1 == "softmax_ce":
-            entropy = functional.cross_entropy(table, index, reduction="none")
-            return p_k[0] * entropy + sum(by_matrix) * _negative_log(chance)
-        if top1 == "softmax":
-            softmax = torch.softmax(table, dim=1).gather(1, index.unsqueeze(1)).squeeze(1)
-            chance = p_k[0] * softmax + chance
-        return _negative_log(chance)
-
+    by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
+    options = Options(
+        p_k[0], by_rank, top1, candidates, relaxation, Comparator(distribution, steepness, art_lambda)
+    )
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        lambda table, index: rows(table, index, options),
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
     )
 
 
@@ -141,25 +132,6 @@ class TopKCrossEntropyLoss(Criterion):
         )
 
 
-def _negative_log(chance: Tensor) -> Tensor:
-    # The reference's bounds: away from log(0), and as far from log(1).
-    return -torch.log(chance * (1 - 2e-7) + 1e-7)
-
-
-def _strongest(table: Tensor, index: Tensor, k: int, candidates: int | None) -> tuple[Tensor, Tensor]:
-    """Return the logits that compete, the true one first if others were left out, and where it is."""
-    classes = table.shape[1]
-    if k >= classes:
-        raise ValueError(f"p_k: got {k} weights for C = {classes} classes, expected fewer than C (k >= C)")
-    if candidates is None or candidates == classes:
-        return table, index
-    if candidates > classes:
-        raise ValueError(f"candidates: got {candidates}, expected at most C = {classes}")
-    true = index.unsqueeze(1)
-    others = table.detach().scatter(1, true, -math.inf).topk(candidates - 1, dim=1).indices
-    return table.gather(1, torch.cat([true, others], dim=1)), torch.zeros_like(index)
-
-
 def _check(
     p_k: Sequence[float],
     relaxation: str,
@@ -174,7 +146,7 @@ def _check(
     if not all(math.isfinite(p) and p >= 0 for p in weights) or abs(sum(weights) - 1) > 1e-6:
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
-    choice("top1", top1, ("softmax", "softmax_ce", "sort"))
+    choice("top1", top1, TOP1)
     if candidates is not None:
         at_least("candidates", candidates, len(weights) + 1)
     return weights

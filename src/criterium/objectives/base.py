@@ -36,6 +36,8 @@ class Task:
     class_counts: tuple[int, ...]
     k: int  # the k of the top-k error that the classifier will be judged on
     is_image: bool
+    # By level of the tree that the classes hang in, from the root down: the number of each class's group.
+    hierarchy: tuple[tuple[int, ...], ...] | None = None
 
 
 class GradientTransform(nn.Module):

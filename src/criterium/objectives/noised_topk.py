@@ -24,7 +24,7 @@ class NoisedTopK(Objective):
     search: ClassVar[Search] = {"epsilon": Choice((0.2, 0.5, 1.0))}
 
     epsilon: float = 1.0
-    samples: int = 5
+    samples: int | None = 5  # None: the expectation
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `NoisedTopKHingeLoss` for the k that the classifier is judged on."""
@@ -43,7 +43,7 @@ class NoisedTopKImbalanced(Objective):
     max_margin: float = 0.2
     scale: float = 50.0
     epsilon: float = 0.01
-    samples: int = 5
+    samples: int | None = 5  # None: the expectation
 
     def __post_init__(self) -> None:
         """Check the option that becomes a tensor."""

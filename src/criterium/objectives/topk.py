@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from criterium.losses.topk_cross_entropy import TopKCrossEntropyLoss
+from criterium._checks import at_least, choice, non_negative
+from criterium.losses.topk_cross_entropy import TOP1, TopKCrossEntropyLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.sorting.topk import check_options
 
 _MANY = 16
 
@@ -18,7 +20,8 @@ class TopK(Objective):
     """Half of the weight on being first, half on being among the first k.
 
     The paper's setting for training from scratch, but for `candidates`, which it uses for many classes:
-    the network then sorts the true class and the strongest others only.
+    the network then sorts the true class and the strongest others only. They are a number, None for all
+    classes, or ``"auto"``: 16, or all where there are fewer.
     """
 
     name = "topk"
@@ -31,17 +34,28 @@ class TopK(Objective):
     distribution: str = "logistic_phi"
     steepness: float = 0.5
     art_lambda: float = 0.5
-    candidates: int | None = None
+    candidates: int | str | None = "auto"
     top1: str = "softmax_ce"
+
+    def __post_init__(self) -> None:
+        """Check the options, but for what depends on k and on the number of classes."""
+        if not 0 <= non_negative("first", self.first) <= 1:
+            raise ValueError(f"first: got {self.first!r}, expected a number from 0 to 1")
+        check_options(self.relaxation, self.distribution, self.steepness, self.art_lambda)
+        choice("top1", self.top1, TOP1)
+        if self.candidates == "auto" or self.candidates is None:
+            return
+        if isinstance(self.candidates, str):
+            raise ValueError(f"candidates: got {self.candidates!r}, expected a whole number, 'auto' or none")
+        at_least("candidates", self.candidates, 2)
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `TopKCrossEntropyLoss` for the k that the classifier is judged on."""
         p_k = (1.0,) if task.k == 1 else (self.first, *[0.0] * (task.k - 2), 1 - self.first)
-        # Candidates save time where classes are many; where they are few, all of them take part. A number
-        # that was asked for is not clamped: the loss refuses one that does not fit.
+        # A number that was asked for is not clamped: the loss refuses one that does not fit.
         candidates = self.candidates
-        if candidates is None and task.num_classes > _MANY:
-            candidates = _MANY
+        if isinstance(candidates, str):
+            candidates = _MANY if task.num_classes > _MANY > len(p_k) else None
         return (
             TopKCrossEntropyLoss(
                 p_k=p_k,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from criterium.evaluation.calibration import reliability
-from criterium.evaluation.metrics import METRICS
+from criterium.evaluation.metrics import metric as meaning
 from criterium.report.style import GREY, INK, look, svg
 from criterium.report.view import RunView
 from criterium.statistics import Estimate, Table
@@ -62,8 +62,8 @@ def differences(table: Table) -> Figure:
             _dot(panel, of, metric, row, row + 1)
             said = f"{p_value(of.p_corrected)} {MARKS[of.verdict]}"
             panel.text(1.02, row, said, transform=panel.get_yaxis_transform(), va="center", fontsize=8)
-        panel.set_title(f"{title(metric, table.k)} ({METRICS[metric].better} is better)")
-        unit = METRICS[metric].unit
+        panel.set_title(f"{title(metric, table.k)} ({meaning(metric).better} is better)")
+        unit = meaning(metric).unit
         panel.set_xlabel(f"difference, {'points' if unit == '%' else unit}")
         _rows(panel, rows)
     return figure

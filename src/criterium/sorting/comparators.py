@@ -23,25 +23,54 @@ _TIE = 1e-7
 
 
 class Comparator(NamedTuple):
-    """A distribution with its steepness; gaps are given to its methods multiplied by the steepness."""
+    """A distribution with its steepness; its methods are given gaps of scores times `unit`."""
 
     distribution: str
     steepness: float
     art_lambda: float
 
+    @property
+    def unit(self) -> float:
+        """What scores are multiplied by once, before the network, instead of every gap in it."""
+        return 1.0 if self.distribution == "logistic_phi" else self.steepness
+
     def shares(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Return f(gap) and f(-gap)."""
-        drive = self._drive(gap)
-        return self._share(drive), self._share(-drive)
+        return self.share(gap), self.share(-gap)
 
-    def slope(self, gap: Tensor, keep: Tensor, swap: Tensor) -> Tensor:
-        """Return the derivative of f at `gap`, given `shares`."""
+    def share(self, gap: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Return f(gap), written to `out` where that is given."""
         match self.distribution:
             case "logistic":
-                return keep * swap
+                return torch.sigmoid(gap, out=out)
             case "logistic_phi":
-                size, base = self._size(gap)
-                return keep * swap * (1 - self.art_lambda * size / base) / base.pow(self.art_lambda)
+                drive = _base(gap.abs()).pow(-self.art_lambda).mul_(gap).mul_(self.steepness)
+                return torch.sigmoid(drive, out=out)
+            case "gaussian":
+                # Not torch.special.ndtr: its vectorised form is (1 + erf) / 2, which loses small shares.
+                return torch.mul(torch.erfc(gap * -math.sqrt(0.5)), 0.5, out=out)
+            case "reciprocal":
+                low, high = 1 / (2 - gap.clamp_max(0)), 1 - 1 / (2 + gap.clamp_min(0))
+                return torch.where(gap < 0, low, high, out=out)
+            case "cauchy":
+                # The angle of (-gap, 1) over pi: atan(gap) / pi + 1/2 without its cancellation.
+                return torch.mul(torch.atan2(torch.ones_like(gap), -gap), 1 / math.pi, out=out)
+            case _:  # optimal
+                low, high = -1 / (16 * gap.clamp_max(-0.25)), 1 - 1 / (16 * gap.clamp_min(0.25))
+                tails = torch.where(gap < 0, low, high)
+                return torch.where(gap.abs() <= 0.25, 0.5 + gap, tails, out=out)
+
+    def slope(self, gap: Tensor, share: Tensor) -> Tensor:
+        """Return the derivative of f at `gap`, where f(gap) is `share`."""
+        match self.distribution:
+            case "logistic":
+                return torch.addcmul(share, share, share, value=-1)
+            case "logistic_phi":
+                size = gap.abs()
+                base = _base(size.clone())
+                logistic = torch.addcmul(share, share, share, value=-1)
+                rest = 1 - size.div_(base).mul_(self.art_lambda)
+                return logistic.mul_(rest).mul_(base.pow_(-self.art_lambda)).mul_(self.steepness)
             case "gaussian":
                 return (-0.5 * gap * gap).exp() / math.sqrt(2 * math.pi)
             case "reciprocal":
@@ -51,34 +80,11 @@ class Comparator(NamedTuple):
             case _:  # optimal
                 return (4 * gap.abs().clamp_min(0.25)).pow(-2)
 
-    def _drive(self, gap: Tensor) -> Tensor:
-        if self.distribution != "logistic_phi":
-            return gap
-        _, base = self._size(gap)
-        return gap / base.pow(self.art_lambda)
 
-    def _size(self, gap: Tensor) -> tuple[Tensor, Tensor]:
-        """Return |gap| without the steepness, and what its power divides the gap by."""
-        size = gap.abs() / self.steepness
-        return size, torch.where(size < _TIE, 1.0, size + 1e-10)
-
-    def _share(self, drive: Tensor) -> Tensor:
-        match self.distribution:
-            case "logistic" | "logistic_phi":
-                return torch.sigmoid(drive)
-            case "gaussian":
-                # Not torch.special.ndtr: its vectorised form is (1 + erf) / 2, which loses small shares.
-                return 0.5 * torch.erfc(drive / -math.sqrt(2))
-            case "reciprocal":
-                return torch.where(drive < 0, 1 / (2 - drive.clamp_max(0)), 1 - 1 / (2 + drive.clamp_min(0)))
-            case "cauchy":
-                # The angle of (-drive, 1) over pi: atan(drive) / pi + 1/2 without its cancellation.
-                return torch.atan2(torch.ones_like(drive), -drive) / math.pi
-            case _:  # optimal
-                tails = torch.where(
-                    drive < 0, -1 / (16 * drive.clamp_max(-0.25)), 1 - 1 / (16 * drive.clamp_min(0.25))
-                )
-                return torch.where(drive.abs() <= 0.25, 0.5 + drive, tails)
+def _base(size: Tensor) -> Tensor:
+    """Turn the sizes of gaps, in place, into what `logistic_phi` divides by a power of: 1 where they tie."""
+    base: Tensor = torch.threshold_(size.add_(1e-10), _TIE, 1.0)
+    return base
 
 
 def comparator(distribution: str, steepness: float, art_lambda: float) -> Comparator:

@@ -95,15 +95,20 @@ def _products(factors: Tensor, k: int) -> tuple[Tensor, Tensor]:
     one = factors.new_tensor([1.0, 0.0]).expand(*factors.shape[:-2], size - factors.shape[-2], 2)
     levels = [torch.cat((factors, one), -2)]
     while levels[-1].shape[-2] > 1:
-        pair = levels[-1].unflatten(-2, (-1, 2))
+        pair = _pairs(levels[-1])
         levels.append(_multiply(pair[..., 0, :], pair[..., 1, :], k))
     # Down the tree again, each node gets the product of everything outside it.
     outside = torch.ones_like(levels[-1][..., :1])
     for level in levels[-2::-1]:
-        sibling = level.unflatten(-2, (-1, 2)).flip(-2)
+        sibling = _pairs(level).flip(-2)
         outside = _multiply(outside.unsqueeze(-2), sibling, k).flatten(-3, -2)
     outside = functional.pad(outside, (0, k - outside.shape[-1]))
     return levels[-1][..., 0, :], outside[..., : factors.shape[-2], :]
+
+
+def _pairs(polynomials: Tensor) -> Tensor:
+    *rows, number, degree = polynomials.shape
+    return polynomials.reshape(*rows, number // 2, 2, degree)
 
 
 def _multiply(a: Tensor, b: Tensor, k: int) -> Tensor:

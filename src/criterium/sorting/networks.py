@@ -13,7 +13,7 @@ Layer = list[tuple[int, int]]
 
 def odd_even(n: int, k: int) -> list[Layer]:
     """Odd-even transposition sort: n layers of neighbours, at even and at odd places by turns."""
-    return [[(low, low + 1) for low in range(layer % 2, n - 1, 2)] for layer in range(n)]
+    return _felt([[(low, low + 1) for low in range(layer % 2, n - 1, 2)] for layer in range(n)], n, k)
 
 
 def bitonic(n: int, k: int) -> list[Layer]:
@@ -34,7 +34,7 @@ def bitonic(n: int, k: int) -> list[Layer]:
             # Blocks are sorted upwards and downwards by turns, so that two of them make a bitonic sequence.
             directed = [(b, a) if a >> (block + 1) & 1 else (a, b) for a, b in pairs]
             layers.append([(a - missing, b - missing) for a, b in directed if min(a, b) >= missing])
-    return layers
+    return _felt(layers, n, k)
 
 
 def splitter(n: int, k: int) -> list[Layer]:
@@ -70,6 +70,16 @@ def splitter(n: int, k: int) -> list[Layer]:
                 next_layer[lane] = start + rounds
         settled += 1
     return [[(n - 1 - high, n - 1 - low) for low, high in layer] for layer in layers]
+
+
+def _felt(layers: list[Layer], n: int, k: int) -> list[Layer]:
+    """Leave out the comparators that no path leads from to one of the last k wires."""
+    reached = set(range(n - k, n))
+    kept: list[Layer] = []
+    for layer in reversed(layers):
+        kept.append([pair for pair in layer if not reached.isdisjoint(pair)])
+        reached.update(wire for pair in kept[-1] for wire in pair)
+    return kept[::-1]
 
 
 NETWORKS: dict[str, Callable[[int, int], list[Layer]]] = {

@@ -52,6 +52,52 @@ def noised_kth(
     Deviations from the authors' code: noise has the type of the scores, and float64 stays float64 in
     the gradient; there is a generator.
     """
+    scores = checked(scores, k, epsilon)
+    at_least("samples", samples, 1)
+    if noise is not None and (noise.dim() == 0 or noise.shape[:-1] != scores.shape or noise.shape[-1] == 0):
+        raise ValueError(
+            f"noise: got shape {tuple(noise.shape)}, expected {(*scores.shape, 'S')} with at least one draw"
+        )
+
+    frequency, shift = draw_kth(scores.detach(), k, epsilon, samples, noise, generator)
+    return (scores * frequency).sum(-1) + shift
+
+
+def draw_kth(
+    scores: Tensor,
+    k: int,
+    epsilon: float,
+    samples: int,
+    noise: Tensor | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Return how often each of the scores is the k-th largest (..., n), and by how much noise on average (...).
+
+    `noised_kth` is the first times the scores, plus the second; its arguments are checked.
+    """
+    total = samples if noise is None else noise.shape[-1]
+    block = max(1, _BLOCK // scores.shape[-1])
+    frequency = offsets = None
+    for start in range(0, total, block):
+        stop = min(start + block, total)
+        if noise is None:
+            shape = (stop - start, *scores.shape)
+            draws = torch.randn(shape, generator=generator, dtype=scores.dtype, device=scores.device)
+        else:
+            draws = noise[..., start:stop].to(scores).movedim(-1, 0)
+        noisy = torch.add(scores, draws, alpha=epsilon)
+        index = noisy.topk(k, dim=-1).indices[..., -1:]
+        offset = draws.gather(-1, index).sum(0)
+        offsets = offset if offsets is None else offsets + offset
+        index = index.squeeze(-1).movedim(0, -1)
+        frequency = torch.zeros_like(noisy[0]) if frequency is None else frequency
+        frequency.scatter_add_(-1, index, scores.new_full((), 1 / total).expand_as(index))
+    assert frequency is not None and offsets is not None  # there is at least one draw
+    return frequency, offsets.squeeze(-1) * (epsilon / total)
+
+
+def checked(scores: Tensor, k: int, epsilon: float) -> Tensor:
+    """Return the scores in float32 at least, or raise a `ValueError` that names the wrong argument."""
     if not scores.is_floating_point() or scores.dim() == 0:
         raise ValueError(
             f"scores: got {scores.dtype} of shape {tuple(scores.shape)}, expected real numbers (..., n)"
@@ -59,26 +105,4 @@ def noised_kth(
     if at_least("k", k, 1) > scores.shape[-1]:
         raise ValueError(f"k: got {k!r}, expected at most n = {scores.shape[-1]}")
     non_negative("epsilon", epsilon)
-    at_least("samples", samples, 1)
-    if noise is not None and (noise.dim() == 0 or noise.shape[:-1] != scores.shape or noise.shape[-1] == 0):
-        raise ValueError(
-            f"noise: got shape {tuple(noise.shape)}, expected {(*scores.shape, 'S')} with at least one draw"
-        )
-
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    fixed = scores.detach()
-    total = samples if noise is None else noise.shape[-1]
-    block = max(1, _BLOCK // scores.shape[-1])
-    chosen, offsets = [], []
-    for start in range(0, total, block):
-        stop = min(start + block, total)
-        if noise is None:
-            shape = (stop - start, *fixed.shape)
-            draws = torch.randn(shape, generator=generator, dtype=fixed.dtype, device=fixed.device)
-        else:
-            draws = noise[..., start:stop].to(fixed).movedim(-1, 0)
-        index = torch.add(fixed, draws, alpha=epsilon).topk(k, dim=-1).indices[..., -1:]
-        chosen.append(index)
-        offsets.append(draws.gather(-1, index))
-    picked = scores.gather(-1, torch.cat(chosen).squeeze(-1).movedim(0, -1))
-    return picked.mean(dim=-1) + epsilon * torch.cat(offsets).squeeze(-1).mean(dim=0)
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -38,8 +38,8 @@ def top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
 
     Example:
         >>> chance, slope = top_probability(torch.tensor([[torch.inf, 1.0]]))
-        >>> chance, slope
-        (tensor([0.7602]), tensor([[0.0000, 0.2197]]))
+        >>> chance, slope[0, 1]
+        (tensor([0.7602]), tensor(0.2197))
 
     """
     # The series is filled in place, which autograd could not follow to a second derivative.
@@ -59,7 +59,7 @@ def log_top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     Example:
         >>> gap = torch.tensor([[torch.inf, -50.0]], dtype=torch.float64)
         >>> [round(float(value), 2) for value in log_top_probability(gap)[0]]  # a chance of 1e-274
-        [-629.48]
+        [-629.49]
 
     """
     if k >= gap.shape[1]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.networks import NETWORKS
@@ -21,7 +20,7 @@ def top_columns(scores: Tensor, k: int, relaxation: str, rule: Comparator) -> Te
     Sorted scores are L_m ... L_1 s, with a symmetric L_t for each layer. The weights of one rank are that
     row of the product, made from its left end: a unit vector sent through the layers in reverse.
     """
-    partners, signs = _tables(relaxation, scores, k, rule.steepness)
+    partners, signs = _tables(relaxation, scores, k, rule.unit)
     steps = [step for _, step in _sweep(scores.T.unsqueeze(0), partners, signs, rule)]
     rows, n = scores.shape
     ranks = torch.eye(n, device=scores.device, dtype=scores.dtype)[n - k :].flip(0)
@@ -38,11 +37,10 @@ def carry_row(scores: Tensor, index: Tensor, k: int, relaxation: str, rule: Comp
     them beside the scores.
     """
     row = torch.zeros_like(scores).scatter(-1, index.unsqueeze(-1), 1.0)
-    partners, signs = _tables(relaxation, scores, k, rule.steepness)
-    # A compiler records and fuses the layers by itself, better than it handles a backward pass by hand.
-    carry = _carry if torch.compiler.is_compiling() else _Carry.apply
-    ranks: Tensor = carry(scores, row, partners, signs, k, rule)
-    return ranks
+    state = torch.stack([scores.T, row.T])
+    for latest, _ in _sweep(state, *_tables(relaxation, scores, k, rule.unit), rule):
+        state = latest
+    return state[1, -k:].flip(0).T
 
 
 class _Step(NamedTuple):
@@ -74,58 +72,10 @@ def _mix(values: Tensor, other: Tensor, step: _Step) -> Tensor:
     return torch.addcmul(step.keep * values, step.swap, other)
 
 
-def _carry(scores: Tensor, row: Tensor, partners: Tensor, signs: Tensor, k: int, rule: Comparator) -> Tensor:
-    """Carry a row of the matrix through the layers beside the scores, ``(M, n)``; return ``(M, k)``."""
-    state = torch.stack([scores.T, row.T])
-    for latest, _ in _sweep(state, partners, signs, rule):
-        state = latest
-    return state[1, -k:].flip(0).T
-
-
-class _Carry(torch.autograd.Function):
-    """`_carry`, keeping nothing but its input for the backward pass, which runs through the layers again.
-
-    In eager mode the layers are many small operations, and recording each of them would cost more than
-    half as much again in time, and memory for every layer from the forward pass to the backward pass.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        scores: Tensor, row: Tensor, partners: Tensor, signs: Tensor, k: int, rule: Comparator
-    ) -> Tensor:
-        return _carry(scores, row, partners, signs, k, rule)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.k, ctx.rule = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, grad_ranks: Tensor) -> tuple[Tensor | None, ...]:
-        scores, row, partners, signs = ctx.saved_tensors
-        state = torch.stack([scores.T, row.T])
-        steps = [step for _, step in _sweep(state, partners, signs, ctx.rule)]
-
-        # No rank but the last k matters, and of the last state no score does.
-        unused = state.shape[1] - ctx.k
-        grad = functional.pad(grad_ranks.T.flip(0), (0, 0, unused, 0))
-        grad = torch.stack([torch.zeros_like(grad), grad])
-        for step in reversed(steps):
-            other = grad.index_select(1, step.partner)
-            # Both wires of a comparator see the same product, with the sign of their end of the gap.
-            slope = ctx.rule.slope(step.gap, step.keep, step.swap) * step.sign
-            push = ((grad - other) * step.change).sum(0) * slope
-            grad = _mix(grad, other, step)
-            grad[0].add_(push)
-        return grad[0].T, None, None, None, None, None
-
-
-def _tables(relaxation: str, scores: Tensor, k: int, steepness: float) -> tuple[Tensor, Tensor]:
-    """Return, for each layer, every wire's partner ``(n,)`` and sign times steepness ``(n, 1)``."""
+def _tables(relaxation: str, scores: Tensor, k: int, unit: float) -> tuple[Tensor, Tensor]:
+    """Return, for each layer, every wire's partner ``(n,)`` and sign times unit ``(n, 1)``."""
     partners, signs = (table.to(scores.device) for table in _wiring(relaxation, scores.shape[-1], k))
-    return partners, signs.to(scores.dtype).unsqueeze(-1) * steepness
+    return partners, signs.to(scores.dtype).unsqueeze(-1) * unit
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

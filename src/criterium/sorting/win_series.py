@@ -89,7 +89,7 @@ def _finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """Return P (N,) and the coefficients c (N, A, 8) of its derivative, of the moments (N, A, 8)."""
     log_weight, log_cdf, hazard = tables
     mass = torch.addmm(log_weight, moments.flatten(1), log_cdf).exp_()
-    return mass.sum(1), (mass @ hazard).unflatten(1, (-1, _INNER))
+    return mass.sum(1), (mass @ hazard).reshape(moments.shape)
 
 
 @functools.cache
@@ -117,7 +117,7 @@ def _tables(outer: int, nodes: int, device: torch.device) -> Tables:
 
 def _for_products(series: Tensor) -> Tensor:
     """Turn coefficients (8A, Q) of the polynomials T_p into those of the products s_8a T_8a s_b T_b."""
-    rest = series.clone().unflatten(0, (-1, _INNER))
+    rest = series.clone().reshape(-1, _INNER, series.shape[1])
     products = torch.zeros_like(rest)
     for a in reversed(range(len(rest))):
         for b in reversed(range(_INNER)):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from criterium.evaluation.metrics import METRICS
+from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics.findings import Findings
 from criterium.statistics.paired import Difference, Estimate
 
@@ -15,17 +15,17 @@ MARKS = {"better": "▲", "worse": "▼", "not shown": "", "untested": ""}
 
 def title(metric: str, k: int) -> str:
     """Return what a metric is called, with the number in place of the k of top-k."""
-    return METRICS[metric].title.replace("top-k", f"top-{k}")
+    return meaning(metric).title.replace("top-k", f"top-{k}")
 
 
 def heading(metric: str, k: int) -> str:
     """Return the title with its unit."""
-    return f"{title(metric, k)}, {METRICS[metric].unit}"
+    return f"{title(metric, k)}, {meaning(metric).unit}"
 
 
 def scale(metric: str) -> float:
     """Return what a stored number is multiplied by to be shown: 100 for fractions in percent."""
-    return 100.0 if METRICS[metric].unit == "%" else 1.0
+    return 100.0 if meaning(metric).unit == "%" else 1.0
 
 
 def decimals(table: Findings, metric: str) -> int:
@@ -33,7 +33,7 @@ def decimals(table: Findings, metric: str) -> int:
 
     More than two of a percentage, or four of another number, would only make the table wide.
     """
-    percent = METRICS[metric].unit == "%"
+    percent = meaning(metric).unit == "%"
     widths = [row[metric].half_width * scale(metric) for row in table.cells.values()]
     widths = [width for width in widths if width > 0]  # NaN, of one seed, is not above 0
     if not widths:

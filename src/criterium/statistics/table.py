@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from criterium._checks import at_least, choice
-from criterium.evaluation.metrics import METRICS
+from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics import render, words
 from criterium.statistics.findings import Differences, Findings
 from criterium.statistics.paired import LEVEL, Difference, Verdict, estimate, holm, paired_p
@@ -59,7 +59,7 @@ def summarise(
     Args:
         results: one mapping a run, with ``objective``, ``seed`` and a number for each of `metrics`. A metric
             that is NaN in every run, as ``auroc`` is without inputs from elsewhere, gets no column.
-        metrics: names from `criterium.evaluation.metrics.METRICS`; one that is marked there as
+        metrics: names that `criterium.evaluation.metrics.metric` knows; one that is marked there as
             background is shown and not compared. For k = 1 ``topk_error`` is left out beside ``top1_error``.
         baseline: the objective that the others are compared with.
         k: what the k in ``topk_error`` was.
@@ -81,7 +81,7 @@ def summarise(
     (-0.02, 0.25)
     """
     at_least("k", k, 1)
-    asked = [choice("metrics", name, METRICS) for name in metrics]
+    asked = [meaning(name).name for name in metrics]
     if k == 1 and "top1_error" in asked:
         # The same number twice would be two comparisons where there is one.
         asked = [name for name in asked if name != "topk_error"]
@@ -129,7 +129,7 @@ def _by_metric(results: Sequence[Mapping[str, object]], metrics: Sequence[str]) 
             raise ValueError(f"results: {metric} is not finite in {missing} of {len(values)} runs")
         # Sums over seeds are then the same to the bit in whichever order the runs came.
         found[metric] = dict(sorted(values.items()))
-    if not any(METRICS[metric].compared for metric in found):
+    if not any(meaning(metric).compared for metric in found):
         got = ", ".join(metrics) or "none"
         raise ValueError(f"metrics: got {got}, expected one to compare that the runs have a number for")
     return found
@@ -148,7 +148,7 @@ def _differences(values: dict[str, Values], baseline: str, objectives: Sequence[
     paired: dict[tuple[str, str], list[float]] = {}
     for objective in objectives:
         for metric, by_run in values.items():
-            if not METRICS[metric].compared:
+            if not meaning(metric).compared:
                 continue
             base = _seeds(by_run, baseline)
             mine = _seeds(by_run, objective)
@@ -158,7 +158,7 @@ def _differences(values: dict[str, Values], baseline: str, objectives: Sequence[
     for (key, differences), raw, corrected in zip(paired.items(), p, holm(p), strict=True):
         objective, metric = key
         of = estimate(differences)
-        verdict = _verdict(of.mean, corrected, METRICS[metric].better)
+        verdict = _verdict(of.mean, corrected, meaning(metric).better)
         found[objective][metric] = Difference(of.values, of.mean, of.low, of.high, raw, corrected, verdict)
     return found
 

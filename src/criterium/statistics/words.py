@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from criterium.evaluation.metrics import METRICS
+from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics.findings import Findings
 from criterium.statistics.formats import number, p_value, scale, title
 from criterium.statistics.paired import LEVEL, Difference
@@ -85,7 +85,7 @@ def _hint(table: Findings, name: str) -> str:
     found: dict[str, list[str]] = {"better": [], "worse": []}
     for metric, of in table.differences[name].items():
         if of.verdict == "not shown" and of.p < LEVEL:
-            improves = (of.mean < 0) == (METRICS[metric].better == "lower")
+            improves = (of.mean < 0) == (meaning(metric).better == "lower")
             found["better" if improves else "worse"].append(metric)
     said = [f"{verdict} on {_titles(table, metrics)}" for verdict, metrics in found.items() if metrics]
     return f"; before correction it looks {' but '.join(said)}, which more seeds can tell" if said else ""
@@ -109,7 +109,7 @@ def _evidence(table: Findings, name: str, metric: str) -> str:
 def _unit(metric: str, *, difference: bool = False) -> str:
     if scale(metric) == 100:
         return " points" if difference else " %"
-    return f" {METRICS[metric].unit}"
+    return f" {meaning(metric).unit}"
 
 
 def _verdicts(table: Findings, name: str) -> str:

@@ -1,0 +1,93 @@
+"""Label smoothing: cross-entropy with a share of the target spread evenly (Szegedy et al., 2016)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from criterium._checks import non_negative
+from criterium.losses._contract import Criterion, per_example_loss
+
+
+def label_smoothing_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smoothing: float = 0.1,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy with a target of which a share is spread evenly over all classes.
+
+    loss(s, y) = −(1 − α) log p_y − (α/C) Σ_j log p_j, p = softmax(s), which is the cross-entropy plus
+    α (s_y − mean_j s_j). α = 0 is cross-entropy.
+
+    Args:
+        logits: (N, C), (C,) or (N, C, d1, ..., dK).
+        target: class indices, or class probabilities of the shape of `logits`.
+        smoothing: α, from 0 to 1.
+        weight: (C,) weight of each class.
+        ignore_index: class index of the rows that do not count.
+        reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
+
+    Returns:
+        The loss, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: an argument that does not fit.
+
+    >>> import torch
+    >>> label_smoothing_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    tensor(0.3633)
+
+    Paper: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+    arXiv:1512.00567, section 7.
+
+    *Deviations*: `weight` multiplies the loss of a row by the weight of its class, as everywhere here;
+    `torch.nn.CrossEntropyLoss` weights the classes to which the target is spread. Without it they agree.
+    """
+    share = _check(smoothing)
+
+    def rows(table: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(table, index, reduction="none", label_smoothing=share)
+
+    def dense(table: Tensor, distribution: Tensor) -> Tensor:
+        spread = distribution.sum(dim=1, keepdim=True) * (share / table.shape[1])
+        return F.cross_entropy(table, (1 - share) * distribution + spread, reduction="none")
+
+    return per_example_loss(
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
+    )
+
+
+def _check(smoothing: float) -> float:
+    if not non_negative("smoothing", smoothing) <= 1:
+        raise ValueError(f"smoothing: got {smoothing!r}, expected a number from 0 to 1")
+    return smoothing
+
+
+class LabelSmoothingCrossEntropyLoss(Criterion):
+    """The module of `label_smoothing_cross_entropy`, with the same options.
+
+    >>> import torch
+    >>> LabelSmoothingCrossEntropyLoss(smoothing=0.2)(torch.zeros(1, 2), torch.tensor([0]))
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.1,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        super().__init__(
+            label_smoothing_cross_entropy,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            smoothing=_check(smoothing),
+        )

@@ -1,0 +1,93 @@
+"""Logit adjustment: cross-entropy that knows how frequent each class is in training (Menon et al., 2021)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from criterium._checks import non_negative
+from criterium.losses._class_counts import check_counts, counts_for
+from criterium.losses._contract import Criterion, per_example_loss
+
+
+def logit_adjusted_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: Tensor,
+    tau: float = 1.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the logits plus the logarithm of the class frequencies.
+
+    loss(s, y) = −log softmax(s + τ log π)_y, π_c = n_c / Σ_k n_k. The adjustment is for training only: at
+    τ = 1 the logits as they are then give the class probabilities for classes that are equally frequent,
+    and their largest the least balanced error. τ = 0 is cross-entropy.
+
+    Args:
+        logits: (N, C), (C,) or (N, C, d1, ..., dK).
+        target: class indices, or class probabilities of the shape of `logits`.
+        class_counts: (C,) training rows n_c of each class, all above 0.
+        tau: τ, at least 0.
+        weight: (C,) weight of each class.
+        ignore_index: class index of the rows that do not count.
+        reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
+
+    Returns:
+        The loss, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: an argument that does not fit. Values of `class_counts` on a GPU are not looked at.
+
+    >>> import torch
+    >>> counts = torch.tensor([30, 10])
+    >>> logit_adjusted_cross_entropy(torch.zeros(1, 2), torch.tensor([1]), class_counts=counts)  # log 4
+    tensor(1.3863)
+
+    Paper: Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314: the logit
+    adjusted softmax cross-entropy.
+    """
+    non_negative("tau", tau)
+
+    # Class indices and class probabilities alike.
+    def rows(table: Tensor, target: Tensor) -> Tensor:
+        counts = counts_for(table, class_counts)
+        adjusted = table + tau * (counts / counts.sum()).log()
+        return F.cross_entropy(adjusted, target, reduction="none")
+
+    return per_example_loss(
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=rows
+    )
+
+
+class LogitAdjustedCrossEntropyLoss(Criterion):
+    """The module of `logit_adjusted_cross_entropy`, with the same options.
+
+    >>> import torch
+    >>> criterion = LogitAdjustedCrossEntropyLoss(class_counts=torch.tensor([30, 10]), tau=0.0)
+    >>> criterion(torch.zeros(1, 2), torch.tensor([1]))
+    tensor(0.6931)
+    """
+
+    class_counts: Tensor
+
+    def __init__(
+        self,
+        *,
+        class_counts: Tensor,
+        tau: float = 1.0,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        """Keep the options."""
+        super().__init__(
+            logit_adjusted_cross_entropy,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            class_counts=check_counts(class_counts),
+            tau=non_negative("tau", tau),
+        )

@@ -1,0 +1,31 @@
+"""Smooth loss functions for deep top-k classification: the top-k SVM, smoothed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss
+from criterium.objectives.base import Choice, Objective, Search, Task
+
+
+@dataclass(frozen=True)
+class SmoothTopKSVM(Objective):
+    """Margin of the true logit over the k-th largest other one, smoothed over all sets of k classes.
+
+    The temperature is the paper's for CIFAR-100; for ImageNet it is 0.1.
+    """
+
+    name = "smooth-topk-svm"
+    summary = "margin over the k-th largest wrong logit, smoothed over all sets of k classes"
+    paper = "Berrada et al. 2018, Smooth Loss Functions for Deep Top-k Classification, arXiv:1802.07595"
+    search: ClassVar[Search] = {"temperature": Choice((0.1, 0.3, 1.0))}
+
+    temperature: float = 1.0
+    margin: float = 1.0
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `SmoothTopKSVMLoss` for the k that the classifier is judged on."""
+        return (SmoothTopKSVMLoss(k=task.k, temperature=self.temperature, margin=self.margin),)
