@@ -77,6 +77,8 @@ def _apply(
     else:
         index, valid = _rows_that_count(target.reshape(-1).long(), table.shape[1], ignore_index)
         table = table if prepare is None else prepare(table, valid)
+        if reduction == "mean" and valid is None and weight is None and isinstance(rows, forming_gradient):
+            return rows.mean(table, index)
         losses = rows(table, index)
         scale = None if class_weight is None else class_weight[index]
         if valid is not None:
@@ -125,7 +127,7 @@ def _bounds(index: Tensor) -> tuple[int, int]:
         return 0, -1
 
 
-def forming_gradient(function: WithGradient) -> Rows:
+class forming_gradient:
     """Turn a function that returns losses and their gradient into a differentiable loss for rows.
 
     For losses whose gradient is cheapest where their value is formed: autograd then records one step in
@@ -133,17 +135,27 @@ def forming_gradient(function: WithGradient) -> Rows:
     second derivative is taken by running it again with autograd on.
     """
 
-    def rows(logits: Tensor, target: Tensor) -> Tensor:
+    def __init__(self, function: WithGradient) -> None:
+        """Keep the function."""
+        self._function = function
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the ``(M,)`` losses."""
         loss: Tensor
         if torch.compiler.is_compiling() or _transforming():
-            loss = _TransformedGradient.apply(logits, target, function)[0]  # type: ignore[no-untyped-call]
+            loss = _TransformedGradient.apply(logits, target, self._function)[0]  # type: ignore[no-untyped-call]
         elif logits.requires_grad and torch.is_grad_enabled():
-            loss = _FormedGradient.apply(logits, target, function)  # type: ignore[no-untyped-call]
+            loss = _FormedGradient.apply(logits, target, self._function, False)  # type: ignore[no-untyped-call]
         else:
-            loss = function(logits, target)[0]
+            loss = self._function(logits, target)[0]
         return loss
 
-    return rows
+    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean of at least one loss, the usual case, in the same step of autograd."""
+        if torch.compiler.is_compiling() or _transforming() or not logits.requires_grad:
+            return self(logits, target).mean()
+        loss: Tensor = _FormedGradient.apply(logits, target, self._function, True)  # type: ignore[no-untyped-call]
+        return loss
 
 
 # Whether torch.func is at work. PyTorch has no public name for it; without this one, always say yes.
@@ -157,15 +169,17 @@ def _gradient(ctx: Any) -> Tensor:
 
 class _FormedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, function: WithGradient) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, function: WithGradient, mean: bool) -> Tensor:
         loss, gradient = function(logits, target)
         ctx.save_for_backward(logits, target, gradient)
-        ctx.function = function
-        return loss
+        ctx.function, ctx.mean = function, mean
+        return loss.mean() if mean else loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return upstream.unsqueeze(1) * _gradient(ctx), None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = _gradient(ctx)
+        each = upstream / gradient.shape[0] if ctx.mean else upstream.unsqueeze(1)
+        return each * gradient, None, None, None
 
 
 class _TransformedGradient(torch.autograd.Function):

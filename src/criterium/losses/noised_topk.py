@@ -30,12 +30,14 @@ def noised_topk_hinge(
 
     l = max(0, a (m_y + s̃_[k+1] - s_y)),  s̃_[k+1] = 1/S sum_i (k+1)-th largest of s + ε Z_i
 
-    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`), or with ``samples=None`` the
-    expectation of that, E[(k+1)-th largest of s + ε Z], without any noise (`criterium.sorting.smoothed_kth`):
-    the same in every call, with the chances to be the (k+1)-th largest as its gradient. Since a hinge is
-    convex, the expected loss of few samples is higher. The true class is one of those ranked. With one margin for all classes this is the paper's balanced loss; with a margin for each,
-    m_c proportional to n_c^(-1/4), on the cosine logits of a `NormalizedLinear` head and with scale a, it
-    is the imbalanced one.
+    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`). With ``samples=None`` s̃ is the
+    expectation of that, E[(k+1)-th largest of s + ε Z] (`criterium.sorting.smoothed_kth`): there is no noise
+    in the loss or its gradient, the chances to be the (k+1)-th largest. A hinge is convex, so the loss of few
+    samples is higher than that on average.
+
+    The true class is one of those ranked. With one margin for all classes this is the paper's balanced loss;
+    with a margin for each, m_c proportional to n_c^(-1/4), on the cosine logits of a `NormalizedLinear` head
+    and with scale a, it is the imbalanced one. Memory does not grow with the number of samples.
 
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.

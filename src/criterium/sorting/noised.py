@@ -71,9 +71,9 @@ def draw_kth(
     noise: Tensor | None,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return how often each of the scores is the k-th largest (..., n), and by how much noise on average (...).
+    """Return how often each score is the k-th largest (..., n), and the mean noise on those that are (...).
 
-    `noised_kth` is the first times the scores, plus the second; its arguments are checked.
+    `noised_kth` is the scores times the first, plus the second; its arguments are checked.
     """
     total = samples if noise is None else noise.shape[-1]
     block = max(1, _BLOCK // scores.shape[-1])

@@ -154,9 +154,7 @@ class _Plan(NamedTuple):
 
 def _plan(n: int, k: int, double: bool) -> _Plan:
     """Return the plan that brings the error under 1e-5 (float32) or 1e-9, measured up to n = 10,000."""
-    error, slope, least, width, points = (
-        (1e-10, 1.15, 0.6, 0.125, 12) if double else (5e-7, 1.8, 0.7, 0.2, 8)
-    )
+    error, slope, least, width, points = (1e-10, 1.15, 0.6, 0.125, 12) if double else (5e-7, 1.8, 0.7, 0.2, 8)
 
     def reach(normals: int) -> float:
         """Return where the mean excess of the largest of so many, normals φ(t) / t^2, is that small."""
