@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from criterium import functional
 from criterium.losses._contract import Criterion
 from criterium.losses.complement import ComplementEntropyLoss, complement_entropy
 from criterium.losses.exact import ExactLoss, exact_loss
@@ -203,6 +204,12 @@ def _close(found: Tensor, expected: Tensor, relative: float = 1e-9) -> None:
     """Equal in shape and type, and in value relative to the largest entry."""
     largest = float(expected.abs().max()) if expected.numel() else 0.0
     torch.testing.assert_close(found, expected, rtol=0, atol=max(relative * largest, 1e-12))
+
+
+def test_every_public_loss_is_in_the_suite() -> None:
+    # Not losses of a row: a probability, class weights, and the loss of half a batch against the other half.
+    others = {"expected_accuracy", "effective_number_weight", "fractional_probability_loss"}
+    assert {loss.function.__name__ for loss in LOSSES} == set(functional.__all__) - others
 
 
 # Reduction, weights, ignored rows
