@@ -40,12 +40,11 @@ def test_every_public_function_has_its_module_and_its_examples() -> None:
     for name in criterium.functional.__all__:
         function = getattr(criterium.functional, name)
         assert ">>> " in function.__doc__, name
-    camel = {"exact_loss": "ExactLoss", "topk_cross_entropy": "TopKCrossEntropyLoss"}
-    camel |= {"noised_topk_hinge": "NoisedTopKHingeLoss", "isomax_loss": "IsoMaxLoss"}
-    camel |= {"complement_entropy": "ComplementEntropyLoss"}
-    for function, module in camel.items():
-        assert function in criterium.functional.__all__
-        assert issubclass(getattr(criterium, module), torch.nn.Module)
+    modules = {name.lower() for name in criterium.__all__ if name.endswith("Loss")}
+    # A probability, class weights, and a loss of the halves of a batch that its objective alone can form.
+    others = {"expected_accuracy", "effective_number_weight", "fractional_probability_loss"}
+    for name in set(criterium.functional.__all__) - others:
+        assert f"{name.removesuffix('_loss').replace('_', '')}loss" in modules, name
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -40,8 +40,10 @@ def test_trains(name: str) -> None:
     logits = predict(trained.model, data.test.inputs, accelerator)
     assert logits.isfinite().all()
     assert logits.shape == (len(data.test), 10)
-    wrong = (logits.argmax(1) != data.test.targets).float().mean()
-    assert wrong < 0.15  # chance is 0.9
+    # The hard top-k hinge does not order the first k classes; it is judged on what it is for.
+    k = task.k if name == "topk-svm" else 1
+    found = logits.topk(k, dim=1).indices == data.test.targets.unsqueeze(1)
+    assert 1 - found.any(1).float().mean() < 0.15 / k  # chance is 0.9, 0.7
 
 
 def settings(name: str) -> list[dict[str, Any]]:

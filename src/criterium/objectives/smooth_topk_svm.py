@@ -1,4 +1,4 @@
-"""Smooth loss functions for deep top-k classification: the top-k SVM, smoothed."""
+"""Smooth loss functions for deep top-k classification: the top-k SVM, smoothed and as it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss
+from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss, TopKSVMLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
 
 
@@ -29,3 +29,22 @@ class SmoothTopKSVM(Objective):
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `SmoothTopKSVMLoss` for the k that the classifier is judged on."""
         return (SmoothTopKSVMLoss(k=task.k, temperature=self.temperature, margin=self.margin),)
+
+
+@dataclass(frozen=True)
+class TopKSVM(Objective):
+    """The hinge that the smooth one is a smoothing of: the control for what the smoothing brings.
+
+    It asks for a place among the k largest and nothing else, so that the first place is left to chance.
+    """
+
+    name = "topk-svm"
+    summary = "hinge on a place among the k largest logits; does not order them"
+    paper = "Lapin et al. 2015, Top-k Multiclass SVM, arXiv:1511.06683; form of Berrada et al. 2018"
+    search: ClassVar[Search] = {"margin": Choice((0.5, 1.0, 2.0))}
+
+    margin: float = 1.0
+
+    def criteria(self, task: Task) -> tuple[nn.Module, ...]:
+        """Return `TopKSVMLoss` for the k that the classifier is judged on."""
+        return (TopKSVMLoss(k=task.k, margin=self.margin),)
