@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from criterium.losses.exact import exact_loss, expected_accuracy
+from criterium.losses.exact import ExactLoss, exact_loss, expected_accuracy
+from criterium.sorting import win_series
 from goldens import Case, cases
 
 
@@ -232,3 +235,36 @@ def test_ignored_rows_stay_out_of_the_statistics() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         exact_loss(torch.zeros(2, 3), torch.tensor([0, 1]), **options)  # type: ignore[arg-type]
+
+
+# Dynamo itself instantiates every autograd.Function that it traces, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_float32_is_the_same_compiled_and_exported() -> None:
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(4))
+    target = torch.arange(6) % 5
+    # What is made while tensors are only pretended must not be kept.
+    win_series._made.clear()
+    program = torch.export.export(ExactLoss(), (logits, target))
+    wanted = exact_loss(logits.double(), target)
+    assert exact_loss(logits, target).item() == pytest.approx(wanted.item(), abs=1e-6)
+    assert program.module()(logits, target).item() == pytest.approx(wanted.item(), abs=1e-6)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: exact_loss(x, target), fullgraph=True, backend="aot_eager")
+    gradients = []
+    for call in (compiled, lambda x: exact_loss(x, target)):
+        leaf = logits.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(call(leaf), leaf)[0])
+    torch.testing.assert_close(*gradients)
+
+
+@given(st.integers(2, 8), st.integers(0, 10_000), st.floats(0.01, 100.0))
+@settings(max_examples=40, deadline=None)
+def test_expected_accuracy_is_a_probability_and_rises(classes: int, seed: int, scale: float) -> None:
+    logits = scale * torch.randn(4, classes, generator=torch.Generator().manual_seed(seed))
+    target = torch.arange(4) % classes
+    by_k = torch.stack([expected_accuracy(logits, target, k=k) for k in range(1, classes + 1)])
+    assert (by_k >= 0).all()
+    assert (by_k <= 1).all()
+    assert (by_k.diff(dim=0) >= -1e-6).all()
+    raised = logits + scale * torch.nn.functional.one_hot(target, classes)
+    assert (expected_accuracy(raised, target) >= by_k[0] - 1e-7).all()

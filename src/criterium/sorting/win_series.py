@@ -15,7 +15,6 @@ two small matrix products make the 8 A moments and the derivative of them.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -36,6 +35,11 @@ def win_probability(gap: Tensor) -> tuple[Tensor, Tensor]:
     The error is below 1e-7 in P, and below 1e-4 of a row's largest derivative, or 2e-11 where P is near 1.
     An element's gap to itself is infinity.
     """
+    # A compiler could follow neither the tables, made once, nor the series, filled in place.
+    return _whole(gap) if torch.compiler.is_compiling() else _in_blocks(gap)
+
+
+def _in_blocks(gap: Tensor) -> tuple[Tensor, Tensor]:
     rows, classes = gap.shape
     # The more classes, the more errors add up, and the narrower the integrand.
     outer, nodes = (8, 50) if classes <= 128 else (10, 74)
@@ -52,6 +56,16 @@ def win_probability(gap: Tensor) -> tuple[Tensor, Tensor]:
         block = slice(start, start + size)
         probability[block], slope[block] = _of_block(gap[block], room, tables)
     return probability, slope
+
+
+@torch.library.custom_op("criterium::win_probability", mutates_args=())
+def _whole(gap: Tensor) -> tuple[Tensor, Tensor]:
+    return _in_blocks(gap)
+
+
+@_whole.register_fake
+def _(gap: Tensor) -> tuple[Tensor, Tensor]:
+    return gap.new_empty(gap.shape[0], dtype=torch.float64), torch.empty_like(gap)
 
 
 def _of_block(gap: Tensor, room: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
@@ -92,8 +106,21 @@ def _finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     return mass.sum(1), (mass @ hazard).reshape(moments.shape)
 
 
-@functools.cache
+_made: dict[tuple[int, int, torch.device], Tables] = {}
+
+
 def _tables(outer: int, nodes: int, device: torch.device) -> Tables:
+    key = (outer, nodes, device)
+    if key in _made:
+        return _made[key]
+    tables = _make_tables(outer, nodes, device)
+    # Those made while tensors are only pretended are of no use later.
+    if type(tables[0]) is Tensor:
+        _made[key] = tables
+    return tables
+
+
+def _make_tables(outer: int, nodes: int, device: torch.device) -> Tables:
     """Return log-weights (Q,) of nodes and the coefficients of log Phi (8A, Q) and phi / Phi (Q, 8A)."""
     # Trapezoidal rule for phi(t) exp(F(t)) from t = -6.3 to 11, which holds it for all gaps in the window;
     # closest where the largest of ten to 100,000 normals lies and the integrand is narrow.
