@@ -1,0 +1,260 @@
+"""Draw the figure of every objective: `python docs/objectives/draw.py` writes NAME.svg beside this file.
+
+Ten classes, of which the logit of one moves: the true one, so that its margin over the largest wrong logit
+goes from left to right, or, for complement objectives, a wrong one. The other nine stay where the figure
+says. On the left is the loss of such a row, on the right its derivative by the logit that moves, by automatic
+differentiation. What is drawn are the criteria that `criterium compare` trains with, not copies of formulas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from criterium.objectives import OBJECTIVES, Task, build
+from criterium.report.style import COLOURS, GREY, INK, svg
+
+HERE = Path(__file__).parent
+CLASSES = 10
+COUNTS = (1000, 599, 359, 215, 129, 77, 46, 28, 17, 10)
+"""Training rows of the classes, for objectives that look at them: a factor of 100 in equal steps."""
+
+TASK = Task(
+    num_classes=CLASSES, class_counts=COUNTS, k=3, is_image=False, hierarchy=((0, 0, 0, 0, 0, 1, 1, 1, 1, 1),)
+)
+POINTS = 160  # an even number steers clear of ties, where slopes of hinges and networks jump
+STYLES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: the last criterion of an objective with these options, at logits times `factor`."""
+
+    label: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    objective: str | None = None  # the one that the figure is of, if not given
+    target: int | tuple[float, ...] = 0
+    moves: int = 0
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one figure shows."""
+
+    curves: tuple[Curve, ...]
+    others: tuple[float, ...] = tuple(-0.5 * step for step in range(CLASSES - 1))
+    low: float = -6.0
+    high: float = 6.0
+    x: str = "margin: true logit less the largest wrong one"
+    slope: str = "derivative by the true logit"
+    note: str = "10 classes; wrong logits 0, −0.5, −1, …, −4"
+    marks: Mapping[float, str] = field(default_factory=lambda: {0.0: ""})  # vertical lines
+    baseline: Curve = Curve("cross-entropy", objective="cross-entropy")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is drawn of a curve."""
+
+    label: str
+    x: np.ndarray
+    loss: np.ndarray
+    slope: np.ndarray
+
+
+def _each(option: str, *values: float) -> tuple[Curve, ...]:
+    return tuple(Curve(f"{option}={value:g}", {option: value}) for value in values)
+
+
+_TOP3 = {-1.0: "among the top 3"}
+_COMMON, _RARE = "the true class has 1000 rows", "the true class has 10 rows"
+_DISTANCES: dict[str, Any] = {
+    "others": tuple(-0.05 * step for step in range(CLASSES - 1)),
+    "low": -1.0,
+    "high": 1.0,
+    "note": "10 classes; wrong logits, which are minus distances, at 0, −0.05, −0.1, …, −0.4",
+    "baseline": Curve("cross-entropy: entropic scale 1", objective="cross-entropy"),
+}
+_COSINES: dict[str, Any] = {
+    "others": tuple(-0.1 * step for step in range(CLASSES - 1)),
+    "low": -1.0,
+    "high": 1.0,
+    "note": "10 classes of 1000, 599, …, 10 rows; wrong logits, cosines, at 0, −0.1, …, −0.8",
+}
+_EVENNESS: dict[str, Any] = {
+    "others": (8.0, *[0.0] * (CLASSES - 2)),
+    "low": -4.0,
+    "high": 8.0,
+    "x": "logit of a wrong class that stands out from the others",
+    "slope": "derivative by that wrong logit",
+    "marks": {0.0: "like the others"},
+    "baseline": Curve("cross-entropy: the first update", objective="cross-entropy", moves=1),
+}
+
+PICTURES: dict[str, Picture] = {
+    "cot": Picture(
+        (
+            Curve("complement entropy: the second update", moves=1),
+            Curve("their sum: updates=1", {"updates": 1}, moves=1),
+        ),
+        note="10 classes; the true logit is 8, the eight other wrong ones are 0",
+        **_EVENNESS,
+    ),
+    "cross-entropy": Picture(_each("label_smoothing", 0.05, 0.1)),
+    "dismax": Picture(
+        (
+            Curve("a plain row"),
+            Curve("a mixed row: ¼ this class, ¼ each of the next three", target=(*[0.25] * 4, *[0.0] * 6)),
+        ),
+        **_DISTANCES
+        | {"x": "logit of this class less the largest other one", "slope": "derivative by that logit"},
+    ),
+    "exact": Picture(
+        tuple(
+            Curve(f"temperature {value:g}", {"start": value, "end": value, "standardize": False})
+            for value in (10.0, 3.0, 1.0, 0.3)
+        ),
+    ),
+    "focal": Picture(_each("gamma", 0.5, 2.0, 5.0)),
+    "gce": Picture(
+        (
+            Curve("alpha=0.2", {"alpha": 0.2}),
+            Curve("alpha=1/3", {"alpha": 1 / 3}),
+            Curve("alpha=1", {"alpha": 1.0}),
+        )
+    ),
+    "hcot": Picture(
+        (
+            Curve("second update, inside the true group", moves=1),
+            Curve("second update, outside it", moves=5),
+        ),
+        note="10 classes in two groups of 5; the true logit is 8, the eight other wrong ones are 0",
+        **_EVENNESS,
+    ),
+    "hinge": Picture(_each("margin", 1.0, 5.0)),
+    "isomax": Picture(_each("entropic_scale", 5.0, 10.0, 20.0), **_DISTANCES),
+    "isomax-plus": Picture(
+        tuple(Curve(f"scale 10, d = {value:g}", factor=value) for value in (0.5, 1.0, 2.0)),
+        **_DISTANCES,
+    ),
+    "label-smoothing": Picture(_each("smoothing", 0.05, 0.1, 0.2)),
+    "ldam": Picture(
+        (Curve(_COMMON), Curve(_RARE, target=9, moves=9)),
+        baseline=Curve("cross-entropy of 30 × cosine", objective="cross-entropy", factor=30.0),
+        **_COSINES,
+    ),
+    "logit-adjusted": Picture(
+        (Curve(_COMMON), Curve(_RARE, target=9, moves=9)),
+        low=-8.0,
+        high=8.0,
+        note="10 classes of 1000, 599, …, 10 rows; wrong logits 0, −0.5, −1, …, −4",
+    ),
+    "maxsup": Picture(
+        tuple(Curve(f"alpha {value:g}", {"start": value, "end": value}) for value in (0.1, 0.2, 0.4))
+    ),
+    "noised-topk": Picture(
+        (
+            Curve("epsilon=1, expectation", {"samples": None}),
+            Curve("epsilon=0.2, expectation", {"epsilon": 0.2, "samples": None}),
+            Curve("epsilon=0, the hinge itself", {"epsilon": 0.0, "samples": 1}),
+        ),
+        marks=_TOP3,
+    ),
+    "noised-topk-imbalanced": Picture(
+        (Curve(_COMMON, {"samples": None}), Curve(_RARE, {"samples": None}, target=9, moves=9)),
+        marks={-0.2: "among the top 3"},
+        baseline=Curve("cross-entropy of 50 × cosine", objective="cross-entropy", factor=50.0),
+        **_COSINES,
+    ),
+    "poly1": Picture(_each("epsilon", 1.0, 2.0, 4.0)),
+    "smooth-topk-svm": Picture(_each("temperature", 1.0, 0.3, 0.01), marks=_TOP3),
+    "topk": Picture(
+        (
+            *_each("first", 0.5, 0.0),
+            Curve("first=0, relaxation=lapsum", {"first": 0.0, "relaxation": "lapsum"}),
+        ),
+        marks=_TOP3,
+    ),
+    "topk-svm": Picture(_each("margin", 0.5, 1.0, 2.0), marks=_TOP3),
+    "zero-one": Picture(
+        tuple(Curve(kind, {"kind": kind}) for kind in ("sigmoid", "polynomial", "beta_bernoulli"))
+    ),
+}
+
+
+def lines(name: str) -> list[Line]:
+    """Return what the figure of an objective draws, cross-entropy first."""
+    picture = PICTURES[name]
+    x = torch.linspace(picture.low, picture.high, POINTS, dtype=torch.float64)
+    return [_line(curve, name, picture.others, x) for curve in (picture.baseline, *picture.curves)]
+
+
+def _line(curve: Curve, name: str, others: tuple[float, ...], x: Tensor) -> Line:
+    criterion = build(curve.objective or name, curve.options).criteria(TASK)[-1]
+    target = torch.tensor([curve.target])  # a class, or shares of classes
+    stay = torch.tensor(others, dtype=x.dtype)
+
+    def loss_of_row(moving: Tensor) -> Tensor:
+        row = torch.cat([stay[: curve.moves], moving[None], stay[curve.moves :]])
+        loss: Tensor = criterion(curve.factor * row[None], target)
+        return loss
+
+    slope, loss = torch.func.vmap(torch.func.grad_and_value(loss_of_row), randomness="same")(x)
+    return Line(curve.label, x.numpy(), loss.numpy(), slope.numpy())
+
+
+def figure(name: str) -> str:
+    """Return the figure of an objective as an SVG document, on white so that it can be read on any page."""
+
+    def draw() -> Figure:
+        return _figure(name)
+
+    draw.__name__ = name
+    document = svg(draw)().replace("<svg ", '<svg style="background: #ffffff; color: #222222" ', 1)
+    # Hundredths of a point are enough for the eye, and with one font family the file is half as large.
+    document = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", document)
+    document = re.sub(r"font-family: [^;]*;", "font-family: sans-serif;", document)
+    return document.replace(" \n", "\n")
+
+
+def _figure(name: str) -> Figure:
+    picture = PICTURES[name]
+    drawn = Figure((9.0, 3.3))
+    # Fixed places, not a layout that depends on the fonts of the machine.
+    panels = drawn.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.975, "bottom": 0.23, "top": 0.81})
+    for number, line in enumerate(lines(name)):
+        colour = COLOURS[number - 1] if number else GREY
+        style = STYLES[number - 1] if number else "-"
+        for panel, part in zip(panels, ("loss", "slope"), strict=True):
+            (path,) = panel.plot(line.x, getattr(line, part), style, color=colour, label=line.label)
+            path.set_gid(f"{part}-{number}")
+            path.get_path().should_simplify = False
+    for panel in panels:
+        panel.axhline(0, color=INK, linewidth=0.6)
+        for at in picture.marks:
+            panel.axvline(at, color=INK, linewidth=0.6, linestyle=":")
+        panel.set_xlim(picture.low, picture.high)
+        panel.set_xlabel(picture.x)
+    for at, text in picture.marks.items():
+        panels[0].text(at, 1, f" {text}", transform=panels[0].get_xaxis_transform(), va="top", fontsize=8)
+    panels[0].set_title("loss", loc="left")
+    panels[1].set_title(picture.slope, loc="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.045, 1.01), ncols=5, handlelength=2.4)
+    drawn.text(0.975, 0.02, picture.note, ha="right", fontsize=8)
+    return drawn
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in OBJECTIVES:
+        (HERE / f"{name}.svg").write_text(figure(name), encoding="utf-8")
