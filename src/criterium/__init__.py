@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from criterium import functional, heads, sorting
+    from criterium import functional, heads, linear, sorting
     from criterium.comparison import Study, compare, open_study, resume
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
@@ -64,6 +64,7 @@ _HOMES = {
     "compress_activations": "criterium.techniques.activations",
     "functional": "",
     "heads": "",
+    "linear": "",
     "open_study": "criterium.comparison",
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
@@ -96,6 +97,7 @@ __all__ = [
     "compress_activations",
     "functional",
     "heads",
+    "linear",
     "open_study",
     "orthogonal",
     "resume",

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from criterium._checks import choice
 
@@ -77,7 +78,8 @@ def _apply(
     else:
         index, valid = _rows_that_count(target.reshape(-1).long(), table.shape[1], ignore_index)
         table = table if prepare is None else prepare(table, valid)
-        if reduction == "mean" and valid is None and weight is None and isinstance(rows, forming_gradient):
+        plain = reduction == "mean" and valid is None and weight is None and len(index) > 0
+        if plain and isinstance(rows, (forming_gradient, cross_entropy_of)):
             return rows.mean(table, index)
         losses = rows(table, index)
         scale = None if class_weight is None else class_weight[index]
@@ -127,6 +129,27 @@ def _bounds(index: Tensor) -> tuple[int, int]:
         return 0, -1
 
 
+class cross_entropy_of:
+    """The cross-entropy of logits that a loss has changed; PyTorch forms its mean in one call."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor], *, label_smoothing: float = 0.0) -> None:
+        """Keep the change, of ``(M, C)`` logits and the target, and the smoothing."""
+        self._change = change
+        self._smoothing = label_smoothing
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the ``(M,)`` losses for class indices or class probabilities."""
+        return self._reduced(logits, target, "none")
+
+    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean of at least one loss."""
+        return self._reduced(logits, target, "mean")
+
+    def _reduced(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        changed = self._change(logits, target)
+        return F.cross_entropy(changed, target, reduction=reduction, label_smoothing=self._smoothing)
+
+
 class forming_gradient:
     """Turn a function that returns losses and their gradient into a differentiable loss for rows.
 
@@ -151,7 +174,7 @@ class forming_gradient:
         return loss
 
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean of at least one loss, the usual case, in the same step of autograd."""
+        """Return the mean of at least one loss in the same step of autograd."""
         if torch.compiler.is_compiling() or _transforming() or not logits.requires_grad:
             return self(logits, target).mean()
         loss: Tensor = _FormedGradient.apply(logits, target, self._function, True)  # type: ignore[no-untyped-call]

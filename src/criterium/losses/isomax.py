@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import positive
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
 
 
 def isomax_loss(
@@ -50,10 +49,7 @@ def isomax_loss(
     """
     scale = positive("entropic_scale", entropic_scale)
 
-    # Class indices and class probabilities alike.
-    def rows(logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(scale * logits, target, reduction="none")
-
+    rows = cross_entropy_of(lambda logits, _: scale * logits)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=rows
     )

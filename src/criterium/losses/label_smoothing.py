@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
 
 
 def label_smoothing_cross_entropy(
@@ -49,8 +49,7 @@ def label_smoothing_cross_entropy(
     """
     share = _check(smoothing)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
-        return F.cross_entropy(table, index, reduction="none", label_smoothing=share)
+    rows = cross_entropy_of(lambda table, _: table, label_smoothing=share)
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         spread = distribution.sum(dim=1, keepdim=True) * (share / table.shape[1])

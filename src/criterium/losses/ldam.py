@@ -6,11 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative, positive
 from criterium.losses._class_counts import check_counts, counts_for
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
 
 
 def ldam_loss(
@@ -59,13 +58,13 @@ def ldam_loss(
     non_negative("max_margin", max_margin)
     positive("scale", scale)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
+    def shifted(table: Tensor, index: Tensor) -> Tensor:
         counts = counts_for(table, class_counts)
         margins = scale * max_margin * (counts / counts.amin()).pow(-0.25)
         own = index.unsqueeze(1)
-        shifted = (scale * table).scatter_add(1, own, -margins[own])
-        return F.cross_entropy(shifted, index, reduction="none")
+        return (scale * table).scatter_add(1, own, -margins[own])
 
+    rows = cross_entropy_of(shifted)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )

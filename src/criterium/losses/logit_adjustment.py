@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
 from criterium.losses._class_counts import check_counts, counts_for
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
 
 
 def logit_adjusted_cross_entropy(
@@ -51,12 +50,11 @@ def logit_adjusted_cross_entropy(
     """
     non_negative("tau", tau)
 
-    # Class indices and class probabilities alike.
-    def rows(table: Tensor, target: Tensor) -> Tensor:
+    def adjusted(table: Tensor, _: Tensor) -> Tensor:
         counts = counts_for(table, class_counts)
-        adjusted = table + tau * (counts / counts.sum()).log()
-        return F.cross_entropy(adjusted, target, reduction="none")
+        return table + tau * (counts / counts.sum()).log()
 
+    rows = cross_entropy_of(adjusted)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=rows
     )

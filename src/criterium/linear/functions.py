@@ -1,0 +1,200 @@
+"""The fused losses as functions."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from criterium.linear.forms import FORMS, complete, options_of
+from criterium.linear.layer import Layer
+from criterium.linear.parts import Plain, cross_entropy
+from criterium.linear.standardize import standardized
+from criterium.losses._contract import _expectation, per_example_loss
+from criterium.losses.complement import complement_entropy
+from criterium.losses.exact import exact_loss
+from criterium.losses.focal import focal_loss
+from criterium.losses.guided_complement import guided_complement_entropy
+from criterium.losses.hierarchical_complement import hierarchical_complement_entropy
+from criterium.losses.hinge import multiclass_hinge
+from criterium.losses.label_smoothing import label_smoothing_cross_entropy
+from criterium.losses.ldam import ldam_loss
+from criterium.losses.logit_adjustment import logit_adjusted_cross_entropy
+from criterium.losses.maxsup import maxsup_loss
+from criterium.losses.noised_topk import noised_topk_hinge
+from criterium.losses.poly1 import poly1_cross_entropy
+from criterium.losses.smooth_topk_svm import smooth_topk_svm, topk_svm
+from criterium.losses.topk_cross_entropy import topk_cross_entropy
+from criterium.losses.zero_one import zero_one_relaxation
+
+_MOST = 8
+"""So many classes may have mass in a soft target, on average over rows: each costs a row of features."""
+
+
+class LinearFunction(Protocol):
+    """A loss of features and a linear output layer."""
+
+    def __call__(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        target: Tensor,
+        bias: Tensor | None = None,
+        *,
+        class_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        **options: Any,
+    ) -> Tensor:
+        """Return the loss."""
+        ...
+
+
+# Compiled functions call it as it is: the loop over blocks is not to be unrolled.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def fused_loss(
+    plain: Plain,
+    layer: Layer,
+    features: Tensor,
+    target: Tensor,
+    *,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    options: dict[str, Any],
+) -> Tensor:
+    """Return the loss `plain` of the logits of `layer` for features (..., D), without those logits."""
+    classes, width = _check(layer, features, class_weight)
+    leading = features.shape[:-1]
+    soft = target.is_floating_point()
+    wanted = (*leading, classes) if soft else tuple(leading)
+    if tuple(target.shape) != wanted:
+        kind = "class probabilities" if soft else "class indices"
+        raise ValueError(
+            f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted}"
+            f" for features of shape {tuple(features.shape)} and {classes} classes"
+        )
+    table = layer.prepared(features.reshape(-1, width))
+    options = complete(plain, options)
+    if options.pop("standardize", False):
+        counts = torch.ones_like(table[:, 0]) if soft else (target.reshape(-1) != ignore_index).to(table)
+        layer = standardized(layer, table, counts)
+    rows = FORMS[plain](layer, **options)
+
+    def dense(_: Tensor, distribution: Tensor) -> Tensor:
+        entries = int((distribution > 0).sum())
+        if entries > _MOST * len(distribution):
+            raise ValueError(
+                f"target: got {entries} class probabilities above 0 in {len(distribution)} rows, expected at"
+                f" most {_MOST} a row on average: the fused form makes the loss of each"
+            )
+        return _expectation(rows)(table, distribution)
+
+    losses = per_example_loss(
+        lambda _, index: rows(table, index),
+        # One number in the shape of the logits that nobody holds.
+        table.new_zeros(()).expand(len(table), classes),
+        target.reshape(-1, classes) if soft else target.reshape(-1),
+        weight=class_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        dense=dense,
+    )
+    return losses.reshape(leading) if reduction == "none" else losses
+
+
+def _check(layer: Layer, features: Tensor, class_weight: Tensor | None) -> tuple[int, int]:
+    """Return the numbers of classes and features, or raise a `ValueError` for what does not fit."""
+    if layer.weight.dim() != 2 or layer.weight.shape[0] == 0:
+        raise ValueError(f"weight: got shape {tuple(layer.weight.shape)}, expected (C, D) with C at least 1")
+    classes, (held, width) = layer.classes, layer.weight.shape
+    if layer.bias is not None and tuple(layer.bias.shape) != (held,):
+        raise ValueError(f"bias: got shape {tuple(layer.bias.shape)}, expected ({held},)")
+    if not features.is_floating_point() or features.dim() == 0 or features.shape[-1] != width:
+        raise ValueError(
+            f"features: got {features.dtype} of shape {tuple(features.shape)},"
+            f" expected real numbers (..., {width})"
+        )
+    if class_weight is not None and tuple(class_weight.shape) != (classes,):
+        raise ValueError(
+            f"class_weight: got shape {tuple(class_weight.shape)}, expected ({classes},), one number a class"
+        )
+    return classes, width
+
+
+def _fused(plain: Plain) -> LinearFunction:
+    def function(
+        features: Tensor,
+        weight: Tensor,
+        target: Tensor,
+        bias: Tensor | None = None,
+        *,
+        class_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        **options: Any,
+    ) -> Tensor:
+        loss: Tensor = fused_loss(
+            plain,
+            Layer(weight, bias),
+            features,
+            target,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            options=options,
+        )
+        return loss
+
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
+        for name, value in options_of(plain).items()
+    ]
+    signature = inspect.signature(function)
+    fixed = [each for each in signature.parameters.values() if each.kind != inspect.Parameter.VAR_KEYWORD]
+    function.__name__ = function.__qualname__ = f"linear_{plain.__name__}"
+    function.__module__ = "criterium.linear"
+    function.__signature__ = signature.replace(parameters=[*fixed[:4], *own, *fixed[4:]])  # type: ignore[attr-defined]
+    function.__doc__ = _PAGE.format(name=plain.__name__)
+    return function
+
+
+_PAGE = """`{name}` of the logits ``features @ weight.T + bias``, which are never held.
+
+    Args:
+        features: ``(..., D)``.
+        weight: ``(C, D)``, of the output layer.
+        target: ``(...)`` class indices, or ``(..., C)`` class probabilities, few of them above 0.
+        bias: ``(C,)``, of the output layer.
+        class_weight: ``(C,)`` weight of each class: the plain loss's `weight`.
+        ignore_index: class index of the rows that do not count.
+        reduction: "none", "mean" or "sum".
+
+    The other options are those of the plain loss.
+
+    Returns:
+        The loss, float32 (float64 for float64 features).
+
+    Raises:
+        ValueError: an argument that does not fit, or an option that the fused form does not know.
+"""
+
+linear_complement_entropy = _fused(complement_entropy)
+linear_cross_entropy = _fused(cross_entropy)
+linear_exact_loss = _fused(exact_loss)
+linear_focal_loss = _fused(focal_loss)
+linear_guided_complement_entropy = _fused(guided_complement_entropy)
+linear_hierarchical_complement_entropy = _fused(hierarchical_complement_entropy)
+linear_label_smoothing_cross_entropy = _fused(label_smoothing_cross_entropy)
+linear_ldam_loss = _fused(ldam_loss)
+linear_logit_adjusted_cross_entropy = _fused(logit_adjusted_cross_entropy)
+linear_maxsup_loss = _fused(maxsup_loss)
+linear_multiclass_hinge = _fused(multiclass_hinge)
+linear_noised_topk_hinge = _fused(noised_topk_hinge)
+linear_poly1_cross_entropy = _fused(poly1_cross_entropy)
+linear_smooth_topk_svm = _fused(smooth_topk_svm)
+linear_topk_cross_entropy = _fused(topk_cross_entropy)
+linear_topk_svm = _fused(topk_svm)
+linear_zero_one_relaxation = _fused(zero_one_relaxation)
