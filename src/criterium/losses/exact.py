@@ -130,9 +130,12 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
             raise ValueError(f"k: got {k}, expected at most the number of classes, {table.shape[1]}")
         own = index.unsqueeze(1)
         lead = table.gather(1, own) - table
-        gap = lead / temperature if margin is None else lead.clamp(max=margin) / temperature
+        gap = lead if margin is None else lead.clamp(max=margin)
+        if temperature != 1:
+            gap = gap / temperature
         value, slope = chance(gap.scatter(1, own, torch.inf), k)
-        slope = slope * scale
+        if scale != 1:
+            slope = slope * scale
         if margin is not None:
             slope = slope * (lead < margin)
         gradient = slope.scatter(1, own, -slope.sum(1, keepdim=True))

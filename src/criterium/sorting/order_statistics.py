@@ -46,7 +46,7 @@ def top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     followed = torch.is_grad_enabled() and gap.requires_grad
     if k == 1 and gap.dtype == torch.float32 and gap.device.type != "mps" and not followed:
         chance, slope = win_probability(gap)
-        return chance.clamp(max=1).to(gap.dtype), slope
+        return chance.to(gap.dtype).clamp_(max=1), slope
     # Beyond a gap of 100 every probability here is 0 or 1 to the last bit, in float64 too.
     log_chance, log_slope = log_top_probability(gap.clamp(-100, 100), k)
     chance = log_chance.exp()
