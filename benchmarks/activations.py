@@ -281,6 +281,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="of each split, to try it out")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error(f"--rounds: got {args.rounds}, expected at least 2, for quartiles")
     if args.peak:
         name, setting, size, device, threads = json.loads(args.peak)
         torch.set_num_threads(threads)
