@@ -94,7 +94,7 @@ TREE_METRICS: dict[str, Metric] = {
         ),
         Metric(
             "mistake_distance",
-            "mistakes' distance",
+            "distance",
             "edges",
             "lower",
             "mean number of edges in the tree between predicted and true class of wrong test rows",
