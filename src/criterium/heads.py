@@ -83,7 +83,7 @@ class IsoMaxHead(_PrototypeHead):
         nn.init.zeros_(self.prototypes)
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
-        return -_distances(features, prototypes)
+        return -distances(features, prototypes)
 
 
 class IsoMaxPlusHead(_PrototypeHead):
@@ -122,8 +122,8 @@ class IsoMaxPlusHead(_PrototypeHead):
         nn.init.normal_(self.prototypes)
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
-        distances = _distances(_directions(features), _directions(prototypes))
-        return distances * -self.distance_scale.to(distances.dtype).abs()
+        apart = distances(directions(features), directions(prototypes))
+        return apart * -self.distance_scale.to(apart.dtype).abs()
 
 
 class DisMaxHead(IsoMaxPlusHead):
@@ -187,20 +187,20 @@ class NormalizedLinear(_PrototypeHead):
         """Draw the prototypes from U(−1, 1) and set their length to 1."""
         nn.init.uniform_(self.prototypes, -1.0, 1.0)
         with torch.no_grad():
-            self.prototypes.copy_(_directions(self.prototypes))
+            self.prototypes.copy_(directions(self.prototypes))
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
-        return F.linear(_directions(features), _directions(prototypes))
+        return F.linear(directions(features), directions(prototypes))
 
 
-def _directions(vectors: Tensor) -> Tensor:
+def directions(vectors: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     # Zeros have no direction and stay zeros; dividing them by an epsilon would multiply the gradient by
     # its inverse, and one empty feature vector would then move the whole network.
     return vectors / length.where(length > 1e-12, 1.0)
 
 
-def _distances(points: Tensor, centres: Tensor) -> Tensor:
+def distances(points: Tensor, centres: Tensor) -> Tensor:
     """Return the Euclidean distances ``(N, C)`` between ``(N, F)`` points and ``(C, F)`` centres."""
     squared = torch.addmm(centres.square().sum(dim=1), points, centres.T, alpha=-2)
     squared = squared + points.square().sum(dim=1, keepdim=True)

@@ -61,8 +61,6 @@ def noised_form(
         raise ValueError("samples: got None, expected a number: the fused form does not know the expectation")
     if noise is not None:
         raise ValueError("noise: got a tensor, expected None: the fused form draws its own; see generator")
-    if layer.shard is not None:
-        raise ValueError("criterion: noised_topk_hinge has no form for classes spread over processes")
     number = samples
     check_by(noised_topk_hinge, k=k, epsilon=epsilon, margin=margin, scale=scale, samples=samples)
     if k >= layer.classes:
@@ -71,7 +69,9 @@ def noised_form(
         per_class("margin", margin, layer)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
-        chosen, scores = noised_kth(features, layer, k + 1, epsilon, number, generator)
+        device = None if generator is None else generator.device
+        seed = torch.randint(2**62, (), generator=generator, device=device)
+        chosen, scores = noised_kth(features, layer, k + 1, epsilon, number, seed)
         (picked,) = scan(features, layer, torch.cat([index.unsqueeze(1), chosen], dim=1))
         own, logits = picked[:, 0], picked[:, 1:]
         kth = (logits + (scores - logits.detach())).mean(dim=1)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from criterium.linear.scan import Block, State
-from criterium.losses._contract import Rows
+from criterium.linear.fold import Block, Code, Fold, State
 from criterium.losses.complement import absent
-from criterium.sorting.win_series import _INNER, _finish, _polynomials, _tables
+from criterium.losses.hinge import multiclass_hinge
+from criterium.losses.zero_one import step_slope, zero_one_relaxation
+from criterium.sorting.win_series import INNER, finish, polynomials, tables_for
 
 
 @dataclass(frozen=True)
 class Softmax:
     """log Σ exp s_j over the wrong classes, and with `entropy` Σ P_j log P_j of their softmax P."""
 
-    entropy: bool = False
+    entropy: float = False
+
+    @property
+    def code(self) -> Code:
+        """ "softmax" and whether there is an entropy."""
+        return "softmax", [float(self.entropy)]
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return one statistic or two."""
+        return vectors(picked, 2 if self.entropy else 1), ()
 
     def of(self, block: Block) -> State:
         """Return the largest logit, Σ e^z and Σ e^z z, z the logits less the largest."""
@@ -46,7 +58,7 @@ class Softmax:
         )
         return top, total, sum(moments, torch.zeros_like(top))
 
-    def finish(self, state: State, own: Tensor) -> tuple[State, State]:
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return (log Σ exp s,) or (log Σ exp s, Σ P log P)."""
         log_total = state[1].log()
         log_sum = state[0] + log_total
@@ -72,6 +84,12 @@ class Softmax:
 class Spread:
     """log Σ exp s_j, Σ s_j and max s_j over the wrong classes, and how many of them are the largest."""
 
+    code: Code = ("spread", [])
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return four statistics."""
+        return vectors(picked, 4), ()
+
     def of(self, block: Block) -> State:
         """Return the largest logit, Σ e^z for the logits z less that, Σ s, and the number of largest ones."""
         total = block.hide(0.0).sum(dim=1)
@@ -86,7 +104,7 @@ class Spread:
         ties = one[3] * (one[0] == top) + other[3] * (other[0] == top)
         return top, exponentials, one[2] + other[2], ties
 
-    def finish(self, state: State, own: Tensor) -> tuple[State, State]:
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return (log Σ exp s, Σ s, max s, number of largest)."""
         top, exponentials, total, ties = state
         return (top + exponentials.log(), total, top, ties), ()
@@ -106,8 +124,19 @@ class Spread:
 class Groups:
     """Σ P log P of the softmax inside the own class's group, and outside it, for each row of labels."""
 
-    inner: bool = True
-    outer: bool = True
+    inner: float = True
+    outer: float = True
+
+    @property
+    def code(self) -> Code:
+        """ "groups" and which parts there are."""
+        return "groups", [float(self.inner), float(self.outer)]
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return one statistic a part, and as many to keep."""
+        assert labels is not None
+        number = len(labels) * (bool(self.inner) + bool(self.outer))
+        return vectors(picked, number), vectors(picked, number)
 
     def _parts(self, block: Block) -> list[Tensor]:
         assert block.labels is not None and block.own_labels is not None
@@ -134,9 +163,11 @@ class Groups:
             for value in Softmax(True).merge(one[start : start + 3], other[start : start + 3])
         )
 
-    def finish(self, state: State, own: Tensor) -> tuple[State, State]:
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return Σ P log P of each part, and keep their log Σ exp s."""
-        found = [Softmax(True).finish(state[start : start + 3], own)[0] for start in range(0, len(state), 3)]
+        found = [
+            Softmax(True).finish(state[start : start + 3], picked)[0] for start in range(0, len(state), 3)
+        ]
         return tuple(entropy for _, entropy in found), tuple(log_sum for log_sum, _ in found)
 
     def slope(
@@ -149,50 +180,109 @@ class Groups:
         return total, None
 
 
-@dataclass(frozen=True)
-class Sum:
+class _Sum:
     """A loss that is a sum over the wrong classes: added up from that of the own class and each block."""
 
-    rows: Rows
-    """The plain loss, (M, 1 + B) logits of which the first is the own class's to (M,) sums."""
+    def _loss(self, table: Tensor, first: Tensor) -> Tensor:
+        """Return the plain loss of (M, 1 + B) logits of which the first are the own classes', (M,)."""
+        raise NotImplementedError
+
+    def _slope(self, lead: Tensor) -> Tensor:
+        """Return the derivative of each summand by its lead."""
+        raise NotImplementedError
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return one statistic."""
+        return vectors(picked, 1), ()
 
     def _table(self, block: Block) -> Tensor:
         return torch.cat([block.own.unsqueeze(1), block.hide(absent(block.logits))], dim=1)
 
-    def _loss(self, table: Tensor) -> Tensor:
-        return self.rows(table, table.new_zeros(len(table), dtype=torch.long))
+    def _of_table(self, table: Tensor) -> Tensor:
+        return self._loss(table, table.new_zeros(len(table), dtype=torch.long))
 
     def of(self, block: Block) -> State:
         """Return the loss of a block."""
-        return (self._loss(self._table(block)),)
+        return (self._of_table(self._table(block)),)
 
     def merge(self, one: State, other: State) -> State:
         """Add."""
         return (one[0] + other[0],)
 
-    def finish(self, state: State, own: Tensor) -> tuple[State, State]:
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Take off what the own class counted for, once, as a wrong one that is far behind itself."""
+        own = picked[:, 0]
         hidden = torch.stack([own, torch.full_like(own, absent(own))], dim=1)
-        return (state[0] - self._loss(hidden),), ()
+        return (state[0] - self._of_table(hidden),), ()
 
     def slope(
         self, block: Block, statistics: State, kept: State, upstream: State
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the plain loss's derivative."""
-        table = self._table(block).requires_grad_()
-        with torch.enable_grad():
-            loss = self._loss(table)
-        (gradient,) = torch.autograd.grad(loss, table, upstream[0])
-        return gradient[:, 1:].contiguous(), gradient[:, 0]
+        """Return the derivative of each summand by the wrong class's lead over the own one."""
+        lead = block.hide(absent(block.logits)).sub_(block.own.unsqueeze(1))
+        slope = self._slope(lead).mul_(upstream[0].unsqueeze(1))
+        slope[block.rows, block.columns] = 0
+        return slope, -slope.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Hinge(_Sum):
+    """Σ_j max(0, margin + s_j − s_y)."""
+
+    margin: float
+
+    @property
+    def code(self) -> Code:
+        """ "hinge" and its margin."""
+        return "hinge", [self.margin]
+
+    def _loss(self, table: Tensor, first: Tensor) -> Tensor:
+        mean = multiclass_hinge(table, first, margin=self.margin, reduction="none")
+        return mean * (table.shape[1] - 1)
+
+    def _slope(self, lead: Tensor) -> Tensor:
+        return (lead > -self.margin).to(lead.dtype)
+
+
+@dataclass(frozen=True)
+class ZeroOne(_Sum):
+    """A relaxed zero-one loss."""
+
+    kind: str
+    temperature: float
+    a: float
+    b: float
+
+    @property
+    def code(self) -> Code:
+        """The kind and its numbers."""
+        return self.kind, [self.temperature, self.a, self.b]
+
+    def _loss(self, table: Tensor, first: Tensor) -> Tensor:
+        return zero_one_relaxation(table, first, reduction="none", **asdict(self))
+
+    def _slope(self, lead: Tensor) -> Tensor:
+        return step_slope(lead, **asdict(self))
 
 
 @dataclass(frozen=True)
 class Win:
     """The chance to beat all wrong classes under unit normal noise, by the moments of `win_series`."""
 
-    classes: int
+    classes: float
     temperature: float
-    margin: float | None
+    margin: float = -1.0
+    """The lead beyond which nothing counts; below 0: there is none."""
+
+    @property
+    def code(self) -> Code:
+        """ "win" and its fields."""
+        return "win", [float(self.classes), self.temperature, self.margin]
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return the chance, and a coefficient for each moment."""
+        shape = (len(picked), self._outer[0], INNER)
+        return vectors(picked, 1), (picked.new_empty(shape, dtype=torch.float64),)
 
     @property
     def _outer(self) -> tuple[int, int]:
@@ -200,27 +290,27 @@ class Win:
 
     def _gap(self, block: Block) -> tuple[Tensor, Tensor]:
         lead = block.own.unsqueeze(1) - block.hide(-torch.inf)
-        near = lead if self.margin is None else lead.clamp(max=self.margin)
+        near = lead if self.margin < 0 else lead.clamp(max=self.margin)
         gap = near / self.temperature
         gap[block.rows, block.columns] = torch.inf
         return gap, lead
 
     def _room(self, gap: Tensor) -> tuple[Tensor, int]:
         rows, classes = gap.shape
-        terms = self._outer[0] + _INNER
+        terms = self._outer[0] + INNER
         size = max(1, min(rows, (1 << 17) // (terms * classes)))
         room = gap.new_empty(terms, size, classes, dtype=torch.float64)
         room[0].fill_(1)
-        room[_INNER].fill_(1)
+        room[INNER].fill_(1)
         return room, size
 
     def of(self, block: Block) -> State:
         """Return the moments (N, A, 8) of a block's gaps."""
         gap, _ = self._gap(block)
         room, size = self._room(gap)
-        moments = gap.new_empty(len(gap), self._outer[0], _INNER, dtype=torch.float64)
+        moments = gap.new_empty(len(gap), self._outer[0], INNER, dtype=torch.float64)
         for start in range(0, len(gap), size):
-            outer, inner = _polynomials(gap[start : start + size], room)
+            outer, inner = polynomials(gap[start : start + size], room)
             moments[start : start + size] = outer @ inner.transpose(1, 2)
         return (moments,)
 
@@ -228,10 +318,10 @@ class Win:
         """Add."""
         return (one[0] + other[0],)
 
-    def finish(self, state: State, own: Tensor) -> tuple[State, State]:
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return the chance, and keep the coefficients of its derivative."""
-        chance, coefficients = _finish(state[0], _tables(*self._outer, own.device))
-        return (chance.clamp(max=1).to(own.dtype),), (coefficients,)
+        chance, coefficients = finish(state[0], tables_for(*self._outer, picked.device))
+        return (chance.clamp(max=1).to(picked.dtype),), (coefficients,)
 
     def slope(
         self, block: Block, statistics: State, kept: State, upstream: State
@@ -242,10 +332,28 @@ class Win:
         slope = torch.empty_like(gap)
         for start in range(0, len(gap), size):
             part = slice(start, start + size)
-            outer, inner = _polynomials(gap[part], room)
+            outer, inner = polynomials(gap[part], room)
             slope[part] = torch.bmm(kept[0][part], inner).mul_(outer).sum(1)
         slope *= (upstream[0] / -self.temperature).unsqueeze(1)
-        if self.margin is not None:
+        if self.margin >= 0:
             slope *= lead < self.margin
         slope[block.rows, block.columns] = 0
-        return slope, -slope.sum(dim=1)
+        return slope, -slope.sum(dim=1, keepdim=True)
+
+
+def vectors(picked: Tensor, number: int) -> State:
+    """Return some statistics (N,), unfilled."""
+    return tuple(picked.new_empty(len(picked)) for _ in range(number))
+
+
+FOLDS: dict[str, Callable[..., Fold]] = {
+    "softmax": Softmax,
+    "spread": Spread,
+    "groups": Groups,
+    "hinge": Hinge,
+    "sigmoid": partial(ZeroOne, "sigmoid"),
+    "polynomial": partial(ZeroOne, "polynomial"),
+    "beta_bernoulli": partial(ZeroOne, "beta_bernoulli"),
+    "win": Win,
+}
+"""What makes each fold of its fields again."""

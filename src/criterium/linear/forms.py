@@ -66,16 +66,19 @@ _ADDED: dict[Plain, dict[str, Any]] = {smooth_topk_svm: {"candidates": None}}
 """Options that only the fused form has."""
 
 
-def options_of(plain: Plain) -> dict[str, Any]:
-    """Return the loss's own options and their defaults; `inspect.Parameter.empty` where there is none."""
+def _options_of(plain: Plain) -> dict[str, Any]:
     parameters = inspect.signature(plain).parameters.values()
     own = {each.name: each.default for each in parameters if each.name not in _CONTRACT}
     return own | _ADDED.get(plain, {})
 
 
+OPTIONS: dict[Plain, dict[str, Any]] = {plain: _options_of(plain) for plain in FORMS}
+"""Each loss's own options and their defaults; `inspect.Parameter.empty` where there is none."""
+
+
 def complete(plain: Plain, given: dict[str, Any]) -> dict[str, Any]:
     """Return the loss's own options, those not given at their defaults."""
-    known = options_of(plain)
+    known = OPTIONS[plain]
     for name in given:
         if name not in known:
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from criterium.linear.forms import FORMS, complete, options_of
+from criterium.linear.forms import FORMS, OPTIONS, complete
 from criterium.linear.layer import Layer
 from criterium.linear.parts import Plain, cross_entropy
 from criterium.linear.standardize import standardized
@@ -52,8 +52,6 @@ class LinearFunction(Protocol):
         ...
 
 
-# Compiled functions call it as it is: the loop over blocks is not to be unrolled.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def fused_loss(
     plain: Plain,
     layer: Layer,
@@ -150,7 +148,7 @@ def _fused(plain: Plain) -> LinearFunction:
 
     own = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
-        for name, value in options_of(plain).items()
+        for name, value in OPTIONS[plain].items()
     ]
     signature = inspect.signature(function)
     fixed = [each for each in signature.parameters.values() if each.kind != inspect.Parameter.VAR_KEYWORD]

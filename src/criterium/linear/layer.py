@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,19 @@ from criterium.heads import (
     IsoMaxHead,
     IsoMaxPlusHead,
     NormalizedLinear,
-    _directions,
-    _distances,
+    directions,
+    distances,
 )
 from criterium.linear.sharded import Shard
+
+Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Derivatives by features, weight, bias and scale."""
+
+Pull = Callable[[Tensor], Slopes]
+"""The derivative by some logits, to that by what they are made of."""
+
+Kind = tuple[bool, bool, str, int, int]
+"""What an operator has to be told of a layer beside its tensors."""
 
 
 class Layer(NamedTuple):
@@ -30,18 +40,34 @@ class Layer(NamedTuple):
     distance: bool = False
     unit: bool = False
     """Features and rows of the weight are first set to length 1."""
-    shard: Shard | None = None
+    held: Shard | None = None
     """Which classes the weight and the bias are of, where other processes hold the others."""
+
+    @property
+    def shard(self) -> Shard:
+        """Which classes the weight and the bias are of."""
+        return self.held or Shard("", 0, len(self.weight))
 
     @property
     def classes(self) -> int:
         """The number of all classes."""
-        return len(self.weight) if self.shard is None else self.shard.classes
+        return self.shard.classes
 
     @property
     def first(self) -> int:
         """The first class that is here."""
-        return 0 if self.shard is None else self.shard.first
+        return self.shard.first
+
+    @property
+    def kind(self) -> Kind:
+        """What `of` needs beside the tensors."""
+        return self.distance, self.unit, *self.shard
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, scale: Tensor | None, kind: Kind) -> Layer:
+        """Return the layer of these tensors and a kind."""
+        distance, unit, group, first, classes = kind
+        return cls(weight, bias, scale, distance, unit, Shard(group, first, classes))
 
     def here(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return where in the weight some classes are, 0 for those that are elsewhere, and which are here."""
@@ -53,7 +79,7 @@ class Layer(NamedTuple):
         """Return features (N, D) as `logits` and `own` want them, in float32 at least."""
         dtype = torch.promote_types(torch.promote_types(features.dtype, self.weight.dtype), torch.float32)
         features = features.to(dtype)
-        return _directions(features) if self.unit else features
+        return directions(features) if self.unit else features
 
     def scaled(self, factor: float) -> Layer:
         """Return the layer with its logits multiplied by `factor`."""
@@ -68,21 +94,70 @@ class Layer(NamedTuple):
 
     def logits(self, features: Tensor) -> Tensor:
         """Return (N, C) logits of features (N, D)."""
-        weight = _directions(self.weight) if self.unit else self.weight
-        if self.distance:
-            return self._biased(self._scaled(-_distances(features, weight)))
-        # Of the two factors the features are the smaller.
-        features = self._scaled(features)
-        return features @ weight.T if self.bias is None else torch.addmm(self.bias, features, weight.T)
+        return self.followed(features)[0]
 
     def own(self, features: Tensor) -> Tensor:
         """Return (N,) logits: of each row of the features for the class in the same row of the weight."""
-        weight = _directions(self.weight) if self.unit else self.weight
+        return self.own_followed(features)[0]
+
+    def followed(self, features: Tensor) -> tuple[Tensor, Pull]:
+        """Return `logits`, and the way back from their derivative to that of what they are made of."""
+        weight = directions(self.weight) if self.unit else self.weight
         if not self.distance:
-            return self._biased((self._scaled(features) * weight).sum(dim=1))
-        squared = (features - weight).square().sum(dim=1)
+            # Of the two factors the features are the smaller.
+            scaled = self._scaled(features)
+            logits = scaled @ weight.T if self.bias is None else torch.addmm(self.bias, scaled, weight.T)
+
+            def from_product(slope: Tensor) -> Slopes:
+                by_features = slope @ weight
+                by_scale = (by_features * features).sum()
+                return self._slopes(self._scaled(by_features), slope.T @ scaled, slope.sum(0), by_scale)
+
+            return logits, from_product
+        distance = distances(features, weight)
+
+        def from_distance(slope: Tensor) -> Slopes:
+            # ∂‖f − w‖ = (f − w) / ‖f − w‖
+            each = self._each(slope, distance)
+            by_features = torch.addmm(features * each.sum(1, keepdim=True), each, weight, alpha=-1)
+            by_weight = torch.addmm(weight * each.sum(0).unsqueeze(1), each.T, features, alpha=-1)
+            return self._slopes(by_features, by_weight, slope.sum(0), -(slope * distance).sum())
+
+        return self._biased(self._scaled(-distance)), from_distance
+
+    def own_followed(self, features: Tensor) -> tuple[Tensor, Pull]:
+        """Return `own`, and the way back."""
+        weight = directions(self.weight) if self.unit else self.weight
+        if not self.distance:
+            product = (features * weight).sum(dim=1)
+
+            def from_product(slope: Tensor) -> Slopes:
+                each = self._scaled(slope).unsqueeze(1)
+                return self._slopes(each * weight, each * features, slope, (slope * product).sum())
+
+            return self._biased(self._scaled(product)), from_product
+        apart = features - weight
         # As in the head: below the least normal number the root is given no slope.
-        return self._biased(self._scaled(-squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()))
+        distance = apart.square().sum(dim=1).clamp_min(torch.finfo(apart.dtype).tiny).sqrt()
+
+        def from_distance(slope: Tensor) -> Slopes:
+            by_features = self._each(slope, distance).unsqueeze(1) * apart
+            return self._slopes(by_features, -by_features, slope, -(slope * distance).sum())
+
+        return self._biased(self._scaled(-distance)), from_distance
+
+    def _each(self, slope: Tensor, distance: Tensor) -> Tensor:
+        apart = distance > torch.finfo(distance.dtype).tiny ** 0.5
+        each: Tensor = self._scaled(-slope) / distance * apart
+        return each
+
+    def _slopes(self, features: Tensor, weight: Tensor, bias: Tensor, scale: Tensor) -> Slopes:
+        if self.unit:  # only what is at right angles to a vector turns it
+            length = torch.linalg.vector_norm(self.weight, dim=1, keepdim=True)
+            towards = self.weight / length.where(length > 1e-12, 1.0)
+            along = (weight * towards).sum(1, keepdim=True)
+            weight = torch.addcmul(weight, towards, along, value=-1) / length.where(length > 1e-12, 1.0)
+        return features, weight, bias, scale
 
     def _scaled(self, values: Tensor) -> Tensor:
         return values if self.scale is None else values * self.scale

@@ -7,7 +7,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from criterium.linear.forms import FORMS, options_of
+from criterium.linear.forms import FORMS, OPTIONS
 from criterium.linear.functions import fused_loss
 from criterium.linear.layer import layer_of
 from criterium.linear.parts import cross_entropy
@@ -60,7 +60,7 @@ class LinearCriterion(nn.Module):
         """Keep the head and the criterion."""
         super().__init__()
         weight = layer_of(head).weight
-        self._shard = None if group is None else Shard(group, len(weight), weight.device)
+        self._shard = None if group is None else Shard.of(group, len(weight), weight.device)
         self.head = head
         self.criterion = criterion
         self._added = options
@@ -79,10 +79,10 @@ class LinearCriterion(nn.Module):
     def forward(self, features: Tensor, target: Tensor) -> Tensor:
         """Return the loss of features (..., D) for class indices (...), or class probabilities (..., C)."""
         criterion: Any = self.criterion
-        own = {name: getattr(criterion, name) for name in options_of(self._plain) if hasattr(criterion, name)}
+        own = {name: getattr(criterion, name) for name in OPTIONS[self._plain] if hasattr(criterion, name)}
         loss: Tensor = fused_loss(
             self._plain,
-            layer_of(self.head)._replace(shard=self._shard),
+            layer_of(self.head)._replace(held=self._shard),
             features,
             target,
             class_weight=criterion.weight,

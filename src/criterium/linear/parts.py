@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from criterium.linear.fold import Fold
 from criterium.linear.layer import Layer
-from criterium.linear.scan import Fold, scan
+from criterium.linear.scan import scan
 from criterium.losses._contract import Rows
 
 Plain = Callable[..., Tensor]

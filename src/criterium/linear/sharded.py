@@ -7,49 +7,79 @@ stays with the process that holds it. What goes over the wire is a few numbers a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class Shard:
+class Shard(NamedTuple):
     """Which classes this process holds: those of the ranks before it come first."""
 
-    def __init__(self, group: dist.ProcessGroup, held: int, device: torch.device) -> None:
+    group: str
+    """The name of the process group, by which operators are told of it; empty for one process alone."""
+    first: int
+    classes: int
+    """The number of all classes."""
+
+    @classmethod
+    def of(cls, group: dist.ProcessGroup, held: int, device: torch.device) -> Shard:
         """Learn how many classes each process holds."""
-        self._group = group
-        counts = [int(count) for count in self.gather(torch.tensor([held], device=device))]
-        rank = dist.get_rank(group)
-        self.first = sum(counts[:rank])
-        self.classes = sum(counts)
+        name: str = group.group_name
+        counts = [int(count) for count in cls(name, 0, 0).gather(torch.tensor([held], device=device))]
+        return cls(name, sum(counts[: dist.get_rank(group)]), sum(counts))
 
     def gather(self, value: Tensor) -> list[Tensor]:
         """Return the value of each process, in the order of ranks; all are of one shape."""
+        if not self.group:
+            return [value]
+        group = _group(self.group)
         value = value.contiguous()
-        values = [torch.empty_like(value) for _ in range(dist.get_world_size(self._group))]
-        dist.all_gather(values, value, group=self._group)
+        values = [torch.empty_like(value) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(values, value, group=group)
         return values
-
-    def spread(self, value: Tensor) -> Tensor:
-        """Return a value that all processes have, to be used on what each holds: its gradients are summed."""
-        result: Tensor = _Spread.apply(value, self)  # type: ignore[no-untyped-call]
-        return result
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over processes."""
-        value = value.contiguous()
-        dist.all_reduce(value, group=self._group)
+        if self.group:
+            value = value.contiguous()
+            dist.all_reduce(value, group=_group(self.group))
         return value
 
+    def spread(self, value: Tensor) -> Tensor:
+        """Return a value that all processes have, to be used on what each holds: its gradients are summed."""
+        return _spread(value, self.group) if self.group else value
 
-class _Spread(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, shard: Shard) -> Tensor:
-        ctx.shard = shard
-        return value.clone()
 
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        return ctx.shard.sum(slope), None
+def _group(name: str) -> dist.ProcessGroup:
+    # What PyTorch's own collectives in compiled graphs use; there is no public name.
+    group: dist.ProcessGroup = getattr(dist.distributed_c10d, "_resolve_process_group")(name)  # noqa: B009
+    return group
+
+
+@torch.library.custom_op("criterium::spread", mutates_args=())
+def _spread(value: Tensor, group: str) -> Tensor:
+    return value.clone()
+
+
+@torch.library.custom_op("criterium::sum_over_processes", mutates_args=())
+def _sum(value: Tensor, group: str) -> Tensor:
+    return Shard(group, 0, 0).sum(value.clone())
+
+
+@_spread.register_fake
+@_sum.register_fake
+def _(value: Tensor, group: str) -> Tensor:
+    return torch.empty_like(value)
+
+
+def _note_group(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.group = inputs[1]
+
+
+def _sum_slopes(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+    return _sum(slope, ctx.group), None
+
+
+_spread.register_autograd(_sum_slopes, setup_context=_note_group)

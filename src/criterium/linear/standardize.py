@@ -13,6 +13,7 @@ from torch import Tensor
 
 from criterium.linear.layer import Layer
 from criterium.linear.scan import block_size, blocks
+from criterium.linear.sharded import Shard
 
 
 def standardized(layer: Layer, features: Tensor, counts: Tensor) -> Layer:
@@ -22,7 +23,7 @@ def standardized(layer: Layer, features: Tensor, counts: Tensor) -> Layer:
     """
     if layer.distance or layer.unit or layer.scale is not None:
         raise ValueError("standardize: got True, expected False for a head that is not torch.nn.Linear")
-    gram, total = _Gram.apply(layer.weight, layer.bias, layer, block_size(len(features)))  # type: ignore[no-untyped-call]
+    gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(len(features)))
     # In float64, in which a mean that is large beside the deviation leaves digits enough.
     rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double() * counts.unsqueeze(1)
     number = counts.sum() * layer.classes
@@ -33,42 +34,65 @@ def standardized(layer: Layer, features: Tensor, counts: Tensor) -> Layer:
     factor = factor.to(features.dtype)
     if layer.bias is None:
         return layer._replace(scale=factor)
-    of_bias = factor if layer.shard is None else layer.shard.spread(factor)
-    return layer._replace(scale=factor, bias=layer.bias.to(features.dtype) * of_bias)
+    return layer._replace(scale=factor, bias=layer.bias.to(features.dtype) * layer.shard.spread(factor))
 
 
-class _Gram(torch.autograd.Function):
-    """AᵀA and the sum over classes of A, in float64, block by block."""
+@torch.library.custom_op("criterium::linear_gram", mutates_args=())
+def _gram(weight: Tensor, bias: Tensor | None, group: str, size: int) -> tuple[Tensor, Tensor]:
+    """Return AᵀA and the sum over classes of A, in float64, block by block."""
+    width = weight.shape[1] + 1
+    gram = weight.new_zeros(width, width, dtype=torch.float64)
+    total = weight.new_zeros(width, dtype=torch.float64)
+    for part in blocks(Layer(weight), size):
+        table = _table(weight, bias, part)
+        gram.addmm_(table.T, table)
+        total += table.sum(0)
+    shard = Shard(group, 0, 0)
+    return shard.sum(gram), shard.sum(total)
 
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, bias: Tensor | None, layer: Layer, size: int
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(weight, bias)
-        ctx.layer, ctx.size = layer, size
-        width = weight.shape[1] + 1
-        gram = weight.new_zeros(width, width, dtype=torch.float64)
-        total = weight.new_zeros(width, dtype=torch.float64)
-        for part in blocks(layer, size):
-            table = _table(weight, bias, part)
-            gram.addmm_(table.T, table)
-            total += table.sum(0)
-        if layer.shard is not None:
-            gram, total = layer.shard.sum(gram), layer.shard.sum(total)
-        return gram, total
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gram: Tensor, total: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias = ctx.saved_tensors
-        to_weight = torch.empty_like(weight)
-        to_bias = None if bias is None else torch.empty_like(bias)
-        for part in blocks(ctx.layer, ctx.size):
-            slope = torch.addmm(total, _table(weight, bias, part), gram + gram.T)
-            to_weight[part] = slope[:, :-1].to(weight.dtype)
-            if to_bias is not None:
-                to_bias[part] = slope[:, -1].to(to_bias.dtype)
-        return to_weight, to_bias, None, None
+@_gram.register_fake
+def _(weight: Tensor, bias: Tensor | None, group: str, size: int) -> tuple[Tensor, Tensor]:
+    width = weight.shape[1] + 1
+    gram = weight.new_empty(width, width, dtype=torch.float64)
+    return gram, torch.empty_like(gram[0])
+
+
+@torch.library.custom_op("criterium::linear_gram_backward", mutates_args=())
+def _gram_backward(
+    weight: Tensor, bias: Tensor | None, gram: Tensor, total: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight and bias; that of a missing bias is empty."""
+    to_weight, to_bias = _like(weight, bias)
+    for part in blocks(Layer(weight), size):
+        slope = torch.addmm(total, _table(weight, bias, part), gram + gram.T)
+        to_weight[part] = slope[:, :-1].to(weight.dtype)
+        if bias is not None:
+            to_bias[part] = slope[:, -1].to(to_bias.dtype)
+    return to_weight, to_bias
+
+
+@_gram_backward.register_fake
+def _(weight: Tensor, bias: Tensor | None, gram: Tensor, total: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    return _like(weight, bias)
+
+
+def _like(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(weight), weight.new_empty(0) if bias is None else torch.empty_like(bias)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.size = inputs[3]
+
+
+def _gradients(ctx: Any, gram: Tensor, total: Tensor) -> tuple[Tensor | None, ...]:
+    weight, bias = ctx.saved_tensors
+    to_weight, to_bias = _gram_backward(weight, bias, gram, total, ctx.size)
+    return to_weight, None if bias is None else to_bias, None, None
+
+
+_gram.register_autograd(_gradients, setup_context=_keep)
 
 
 def _table(weight: Tensor, bias: Tensor | None, part: slice) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from criterium.linear import scan
 from criterium.linear.layer import Layer
 from criterium.linear.scan import Places, blocks
+
+_CHUNK = 128  # classes whose noise is drawn at a time
+_BITS = (1 << 64) - 1
 
 
 class Leaders:
@@ -35,43 +39,152 @@ class Leaders:
         self.scores[rows] = best
         self.classes[rows] = torch.cat([self.classes[rows], classes], dim=1).gather(1, order)
 
+    def of_all(self, layer: Layer) -> Leaders:
+        """Return the leaders of the classes of all processes."""
+        if not layer.shard.group:
+            return self
+        everywhere = zip(*map(layer.shard.gather, (self.scores, self.classes)), strict=True)
+        found = Leaders(self.scores, self.scores.shape[1])
+        for scores, classes in everywhere:
+            found.merge(scores, classes, torch.arange(len(scores), device=scores.device))
+        return found
 
-@torch.no_grad()
+
 def strongest(features: Tensor, layer: Layer, index: Tensor, m: int) -> Tensor:
     """Return (N, m) classes: of each row its own, then its m - 1 strongest others in descending order."""
+    tensors = (
+        value if value is None else value.detach() for value in (layer.weight, layer.bias, layer.scale)
+    )
+    found: Tensor = _strongest(features.detach(), *tensors, index, m, *layer.kind)
+    return found
+
+
+@torch.library.custom_op("criterium::strongest", mutates_args=())
+def _strongest(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    index: Tensor,
+    m: int,
+    distance: bool,
+    unit: bool,
+    group: str,
+    first: int,
+    classes: int,
+) -> Tensor:
+    layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
     size = scan.block_size(len(features))
     leaders = Leaders(features, m - 1)
-    places = Places(index, layer, size)
+    places = Places(index.unsqueeze(1), layer, size)
     for part in blocks(layer, size):
         logits = layer.take(part, features.dtype).logits(features)
         logits[places.within(part)] = -math.inf
         leaders.see(logits, layer.first + part.start)
-    if layer.shard is not None:
-        everywhere = zip(*map(layer.shard.gather, (leaders.scores, leaders.classes)), strict=True)
-        leaders = Leaders(features, m - 1)
-        for scores, classes in everywhere:
-            leaders.merge(scores, classes, torch.arange(len(index), device=index.device))
-    return torch.cat([index.unsqueeze(1), leaders.classes], dim=1)
+    return torch.cat([index.unsqueeze(1), leaders.of_all(layer).classes], dim=1)
 
 
-@torch.no_grad()
-def noised_kth(
+@_strongest.register_fake
+def _(
     features: Tensor,
-    layer: Layer,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    index: Tensor,
+    m: int,
+    *kind: Any,
+) -> Tensor:
+    return index.new_empty(len(index), m)
+
+
+def noised_kth(
+    features: Tensor, layer: Layer, k: int, epsilon: float, samples: int, seed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return which class (N, S) is the k-th largest under noise in each sample, and its score then.
+
+    The noise of a class is that of `noise_of` for `seed`, a whole number in a tensor: it depends neither on
+    blocks nor on processes.
+    """
+    tensors = (
+        value if value is None else value.detach() for value in (layer.weight, layer.bias, layer.scale)
+    )
+    found: tuple[Tensor, Tensor] = _noised_kth(
+        features.detach(), *tensors, seed, k, epsilon, samples, *layer.kind
+    )
+    return found
+
+
+@torch.library.custom_op("criterium::noised_kth", mutates_args=())
+def _noised_kth(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    seed: Tensor,
     k: int,
     epsilon: float,
     samples: int,
-    generator: torch.Generator | None,
+    distance: bool,
+    unit: bool,
+    group: str,
+    first: int,
+    classes: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return which class (N, S) is the k-th largest under noise in each sample, and its score then."""
-    size = scan.block_size(len(features))
+    layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
+    number = int(layer.shard.gather(seed)[0])
     leaders = [Leaders(features, k) for _ in range(samples)]
-    for part in blocks(layer, size):
+    for part in blocks(layer, scan.block_size(len(features))):
         logits = layer.take(part, features.dtype).logits(features)
-        for leader in leaders:
-            noise = torch.randn(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
-            leader.see(torch.add(logits, noise, alpha=epsilon), part.start)
+        start = first + part.start
+        for sample, leader in enumerate(leaders):
+            noise = noise_of(logits, range(start, first + part.stop), number, sample)
+            leader.see(torch.add(logits, noise, alpha=epsilon), start)
+    found = [leader.of_all(layer) for leader in leaders]
     return (
-        torch.stack([leader.classes[:, -1] for leader in leaders], dim=1),
-        torch.stack([leader.scores[:, -1] for leader in leaders], dim=1),
+        torch.stack([leader.classes[:, -1] for leader in found], dim=1),
+        torch.stack([leader.scores[:, -1] for leader in found], dim=1),
     )
+
+
+@_noised_kth.register_fake
+def _(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    seed: Tensor,
+    k: int,
+    epsilon: float,
+    samples: int,
+    *kind: Any,
+) -> tuple[Tensor, Tensor]:
+    scores = features.new_empty(len(features), samples)
+    return torch.empty_like(scores, dtype=torch.long), scores
+
+
+def noise_of(like: Tensor, classes: range, seed: int, sample: int) -> Tensor:
+    """Return normal noise (N, B) of some classes, in the type and on the device of `like` (N, ...).
+
+    Classes come in chunks, and the generator is set anew for each: so the noise of a class is the same in
+    whatever block it is asked for, and need not be kept.
+    """
+    generator = torch.Generator(like.device)
+    noise = like.new_empty(len(like), len(classes))
+    for chunk in range(classes.start // _CHUNK, -(-classes.stop // _CHUNK)):
+        generator.manual_seed(_mixed(seed, sample, chunk))
+        drawn = torch.randn(len(like), _CHUNK, generator=generator, dtype=like.dtype, device=like.device)
+        start = chunk * _CHUNK
+        low, high = max(start, classes.start), min(start + _CHUNK, classes.stop)
+        noise[:, low - classes.start : high - classes.start] = drawn[:, low - start : high - start]
+    return noise
+
+
+def _mixed(*numbers: int) -> int:
+    """Return 64 bits in which neighbouring numbers do not look alike (the finaliser of SplitMix64)."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) & _BITS
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _BITS
+        mixed ^= mixed >> 31
+    return mixed

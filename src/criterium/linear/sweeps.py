@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from criterium._checks import choice, non_negative, positive
-from criterium.linear.folds import Groups, Softmax, Spread, Sum, Win
+from criterium.linear.folds import Groups, Hinge, Softmax, Spread, Win, ZeroOne
 from criterium.linear.layer import Layer
 from criterium.linear.parts import Form, Plain, check_by, cross_entropy, of_few, per_class, statistics_of
 from criterium.losses import hierarchical_complement as hcot
@@ -146,37 +146,34 @@ def hierarchical_form(layer: Layer, *, groups: Tensor, level: str) -> Rows:
     return rows
 
 
-def hinge_form(layer: Layer, **options: Any) -> Rows:
+def hinge_form(layer: Layer, *, margin: float) -> Rows:
     """Return rows of the multi-class hinge."""
-    check_by(multiclass_hinge, **options)
-
-    def total(table: Tensor, first: Tensor) -> Tensor:
-        wrong = table.shape[1] - 1
-        return multiclass_hinge(table, first, reduction="none", **options) * wrong
+    check_by(multiclass_hinge, margin=margin)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
-        _, loss = statistics_of(features, layer, index, Sum(total))
+        _, loss = statistics_of(features, layer, index, Hinge(margin))
         return loss / max(layer.classes - 1, 1)
 
     return rows
 
 
-def zero_one_form(layer: Layer, **options: Any) -> Rows:
+def zero_one_form(
+    layer: Layer, *, kind: str, temperature: float, a: float | Tensor, b: float | Tensor
+) -> Rows:
     """Return rows of a relaxed zero-one loss."""
-    for name in ("a", "b"):
-        if isinstance(options[name], Tensor) and options[name].requires_grad:
-            raise ValueError(
-                f"{name}: got a tensor that requires a gradient, which the fused form does not give"
-            )
-    check_by(zero_one_relaxation, **options)
-
-    def total(table: Tensor, first: Tensor) -> Tensor:
-        return zero_one_relaxation(table, first, reduction="none", **options)
+    check_by(zero_one_relaxation, kind=kind, temperature=temperature, a=a, b=b)
+    fold = ZeroOne(kind, temperature, _number("a", a), _number("b", b))
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
-        return statistics_of(features, layer, index, Sum(total))[1]
+        return statistics_of(features, layer, index, fold)[1]
 
     return rows
+
+
+def _number(name: str, value: float | Tensor) -> float:
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise ValueError(f"{name}: got a tensor that requires a gradient, which the fused form does not give")
+    return float(value)
 
 
 def exact_form(layer: Layer, *, temperature: float, margin: float | None, k: int, log: bool) -> Rows:
@@ -185,8 +182,10 @@ def exact_form(layer: Layer, *, temperature: float, margin: float | None, k: int
     _only("k", k, 1)
     _only("log", log, False)
 
+    fold = Win(layer.classes, temperature, -1.0 if margin is None else margin)
+
     def rows(features: Tensor, index: Tensor) -> Tensor:
-        return 1 - statistics_of(features, layer, index, Win(layer.classes, temperature, margin))[1]
+        return 1 - statistics_of(features, layer, index, fold)[1]
 
     return rows
 

@@ -114,6 +114,24 @@ def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) ->
     return rows
 
 
+def step_slope(
+    beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0.0, b: float = 0.0
+) -> Tensor:
+    """Return the derivative of a wrong class's summand by its lead over the true class, logit less logit."""
+    if kind == "sigmoid":
+        step = (beaten_by / temperature).sigmoid_()
+        return torch.addcmul(step, step, step, value=-1).div_(temperature)
+    if kind == "polynomial":
+        u = torch.add(beaten_by.new_ones(()), beaten_by, alpha=1 / temperature).clamp_(0, 2)
+        return torch.addcmul(u, u, u, value=-0.5).mul_(1.5 / temperature)
+    # d/dx log σ(x) = σ(−x): the share of the likelihood in the sum, times that.
+    lead = beaten_by / -temperature
+    given, free = (torch.as_tensor(value).to(lead) for value in (a, b))
+    likelihood = F.logsigmoid(-given) + F.logsigmoid(lead)
+    share = (likelihood - F.logsigmoid(given) - F.logsigmoid(free)).sigmoid_()
+    return share.mul_((-lead).sigmoid_()).div_(temperature)
+
+
 def _check(kind: str, temperature: float, a: float | Tensor, b: float | Tensor) -> None:
     choice("kind", kind, ("sigmoid", "polynomial", "beta_bernoulli"))
     positive("temperature", temperature)

@@ -24,7 +24,7 @@ from torch import Tensor
 # Gaps below the window have P < 1e-29; above it the other loses but for 1e-14.
 _LOW, _HIGH = -16.0, 11.0
 _CENTRE, _HALF = (_HIGH + _LOW) / 2, (_HIGH - _LOW) / 2
-_INNER = 8
+INNER = 8
 Tables = tuple[Tensor, Tensor, Tensor]
 _BLOCK = 1 << 18  # numbers held at once, about what a core's cache holds
 
@@ -43,11 +43,11 @@ def _in_blocks(gap: Tensor) -> tuple[Tensor, Tensor]:
     rows, classes = gap.shape
     # The more classes, the more errors add up, and the narrower the integrand.
     outer, nodes = (8, 50) if classes <= 128 else (10, 74)
-    tables = _tables(outer, nodes, gap.device)
-    size = max(1, min(rows, _BLOCK // ((outer + _INNER) * max(1, classes))))
-    room = gap.new_empty(outer + _INNER, size, classes, dtype=torch.float64)
+    tables = tables_for(outer, nodes, gap.device)
+    size = max(1, min(rows, _BLOCK // ((outer + INNER) * max(1, classes))))
+    room = gap.new_empty(outer + INNER, size, classes, dtype=torch.float64)
     room[0].fill_(1)
-    room[_INNER].fill_(1)
+    room[INNER].fill_(1)
     if size == rows:
         chance, slope = _of_block(gap, room, tables)
         return chance, slope.to(gap.dtype)
@@ -69,23 +69,23 @@ def _(gap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_block(gap: Tensor, room: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-    outer, inner = _polynomials(gap, room)
-    probability, coefficients = _finish(torch.bmm(outer, inner.transpose(1, 2)), tables)
+    outer, inner = polynomials(gap, room)
+    probability, coefficients = finish(torch.bmm(outer, inner.transpose(1, 2)), tables)
     return probability, torch.bmm(coefficients, inner).mul_(outer).sum(1)
 
 
-def _polynomials(gap: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
+def polynomials(gap: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
     """Return T_8a and T_b of the gaps, (N, A, C) and (N, 8, C), up to their signs, in float64.
 
     The coefficients G_p reach 200, and the sums over all classes must be good to 1e-9.
     """
     space = room[:, : gap.shape[0]]
-    inner, outer = space[:_INNER], space[_INNER:]
+    inner, outer = space[:INNER], space[INNER:]
     terms = space.unbind()
     torch.mul(gap.double().clamp_(_LOW, _HIGH).sub_(_CENTRE), 1 / _HALF, out=terms[1])
     # T_8 ends the inner series, and T_8a is the a-th polynomial of T_8.
-    _recur((*terms[:_INNER], terms[_INNER + 1]))
-    _recur(terms[_INNER:])
+    _recur((*terms[:INNER], terms[INNER + 1]))
+    _recur(terms[INNER:])
     return outer.transpose(0, 1), inner.transpose(0, 1)
 
 
@@ -99,7 +99,7 @@ def _recur(terms: Sequence[Tensor]) -> None:
         torch.addcmul(terms[p - 1], twice, terms[p], value=-1 if p % 2 else 1, out=terms[p + 1])
 
 
-def _finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+def finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """Return P (N,) and the coefficients c (N, A, 8) of its derivative, of the moments (N, A, 8)."""
     log_weight, log_cdf, hazard = tables
     mass = torch.addmm(log_weight, moments.flatten(1), log_cdf).exp_()
@@ -109,7 +109,7 @@ def _finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
 _made: dict[tuple[int, int, torch.device], Tables] = {}
 
 
-def _tables(outer: int, nodes: int, device: torch.device) -> Tables:
+def tables_for(outer: int, nodes: int, device: torch.device) -> Tables:
     key = (outer, nodes, device)
     if key in _made:
         return _made[key]
@@ -132,7 +132,7 @@ def _make_tables(outer: int, nodes: int, device: torch.device) -> Tables:
     log_cdf = torch.special.log_ndtr(x)
     log_root = 0.5 * math.log(2 * math.pi)
     hazard = (-0.5 * x * x - log_root - log_cdf).exp()
-    transform = torch.outer(torch.arange(outer * _INNER, dtype=torch.float64), angle).cos() * (2 / 512)
+    transform = torch.outer(torch.arange(outer * INNER, dtype=torch.float64), angle).cos() * (2 / 512)
     transform[0] /= 2
     log_weight = (5 * u.cosh() * (u[1] - u[0])).log() - log_root - 0.5 * node * node
     return (
@@ -144,14 +144,14 @@ def _make_tables(outer: int, nodes: int, device: torch.device) -> Tables:
 
 def _for_products(series: Tensor) -> Tensor:
     """Turn coefficients (8A, Q) of the polynomials T_p into those of the products s_8a T_8a s_b T_b."""
-    rest = series.clone().reshape(-1, _INNER, series.shape[1])
+    rest = series.clone().reshape(-1, INNER, series.shape[1])
     products = torch.zeros_like(rest)
     for a in reversed(range(len(rest))):
-        for b in reversed(range(_INNER)):
+        for b in reversed(range(INNER)):
             products[a, b] = rest[a, b]
             if a and b:  # T_8a+b = 2 T_8a T_b - T_8a-b
                 products[a, b] *= 2
-                rest[a - 1, _INNER - b] -= rest[a, b]
+                rest[a - 1, INNER - b] -= rest[a, b]
     # T_8a is the a-th polynomial of T_8, whose own sign is +.
     sign = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=series.dtype).repeat(len(rest))
-    return (products * sign[: len(rest), None, None] * sign[:_INNER, None]).flatten(0, 1)
+    return (products * sign[: len(rest), None, None] * sign[:INNER, None]).flatten(0, 1)

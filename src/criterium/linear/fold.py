@@ -1,0 +1,65 @@
+"""What a fold over classes is: statistics of a row's logits that a block of classes at a time adds up to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+Code = tuple[str, list[float]]
+
+
+class Block(NamedTuple):
+    """The logits of all rows for some classes, and the places of the classes that the fold leaves out."""
+
+    logits: Tensor  # (N, B); folds may write into it
+    picked: Tensor  # (N, m), the logits that were picked; the first is the row's own class's
+    rows: Tensor  # (R,), the rows with a picked class in this block
+    columns: Tensor  # (R,), and where it is
+    labels: Tensor | None = None  # (L, B), numbers of the classes
+    own_labels: Tensor | None = None  # (L, N), those of each row's own class
+
+    @property
+    def own(self) -> Tensor:
+        """The logit of each row's own class (N,)."""
+        return self.picked[:, 0]
+
+    def hide(self, value: float) -> Tensor:
+        """Return the logits with `value` in the places of picked classes."""
+        self.logits[self.rows, self.columns] = value
+        return self.logits
+
+
+class Fold(Protocol):
+    """Statistics of the logits of all classes of a row but the picked ones."""
+
+    @property
+    def code(self) -> Code:
+        """Its name in `FOLDS` and its fields: what an operator can be told."""
+        ...
+
+    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
+        """Return what `finish` returns, unfilled."""
+        ...
+
+    def of(self, block: Block) -> State:
+        """Return the state of one block: tensors whose first dimension is N."""
+        ...
+
+    def merge(self, one: State, other: State) -> State:
+        """Return the state of the classes of both."""
+        ...
+
+    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
+        """Return the statistics, first dimension N, and what else `slope` wants to know."""
+        ...
+
+    def slope(
+        self, block: Block, statistics: State, kept: State, upstream: State
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the derivative by the logits (N, B), arbitrary where one is picked, and by `block.picked`.
+
+        Of the sum of each statistic times its factor in `upstream`; None where there is none.
+        """
+        ...
