@@ -74,6 +74,9 @@ CompressActivations = Annotated[
         help="Keep activations at 1 to 8 bits, or at level L1 to L5, until the backward pass.",
     ),
 ]
+Fused = Annotated[
+    bool, typer.Option("--fused", help="Train without the matrix of logits: for very many classes.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to. [default: a new one under runs]")]
@@ -131,6 +134,7 @@ def compare(
     cutmix: Cutmix = 0.0,
     orthogonal: Orthogonal = None,
     compress_activations: CompressActivations = None,
+    fused: Fused = False,
     device: Device = "auto",
     precision: Precision = "auto",
     jobs: Annotated[
@@ -180,6 +184,7 @@ def compare(
                         cutmix=cutmix,
                         orthogonal=orthogonal,
                         compress_activations=_bits_or_level(compress_activations),
+                        fused=fused,
                     ),
                     device=device,
                     precision=precision,
@@ -215,6 +220,7 @@ def train(
     cutmix: Cutmix = 0.0,
     orthogonal: Orthogonal = None,
     compress_activations: CompressActivations = None,
+    fused: Fused = False,
     device: Device = "auto",
     precision: Precision = "auto",
     out: Out = None,
@@ -250,6 +256,7 @@ def train(
                     cutmix=cutmix,
                     orthogonal=orthogonal,
                     compress_activations=_bits_or_level(compress_activations),
+                    fused=fused,
                 ),
                 device=device,
                 precision=precision,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -17,7 +19,8 @@ RECIPE = Recipe(epochs=2, batch_size=20)
 
 def net() -> nn.Module:
     torch.manual_seed(7)
-    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    backbone = nn.Sequential(nn.Linear(6, 8), nn.ReLU())
+    return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(8, 4)))
 
 
 def work(rank: int, port: int, folder: str) -> None:
@@ -29,6 +32,10 @@ def work(rank: int, port: int, folder: str) -> None:
     assert loop.accelerator.num_processes == 2
     rows = torch.cat([inputs for inputs, _ in loop.batches(0)])
     losses = [loop.epoch(epoch) for epoch in range(2)]
+    fused = trainer("cross-entropy", net(), features(), dataclasses.replace(RECIPE, fused=True))
+    torch.testing.assert_close([fused.epoch(epoch) for epoch in range(2)], losses, rtol=1e-5, atol=0)
+    for key, value in loop.modules["model"].state_dict().items():
+        torch.testing.assert_close(fused.modules["model"].state_dict()[key], value, rtol=1e-4, atol=1e-6)
     try:
         trainer("cross-entropy", net(), features(rows=3, classes=3), Recipe(batch_size=2))
     except ValueError as error:

@@ -6,6 +6,7 @@ import torch
 
 from criterium.comparison.plan import Plan, configure
 from criterium.data import Dataset
+from criterium.training.fused import FusedModel
 from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.trainer import build_model, task_of
 
@@ -32,9 +33,14 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
             objective.schedule(criteria, 0.0)
             batch, wanted = objective.transform_batch(inputs, target, task)
             with torch.no_grad():
-                logits = model(batch)
-                for criterion in criteria:
-                    criterion(logits, wanted)
+                if recipe.fused:
+                    fused = FusedModel(model, objective, criteria)
+                    for update in range(len(criteria)):
+                        fused(batch, wanted, update)
+                else:
+                    logits = model(batch)
+                    for criterion in criteria:
+                        criterion(logits, wanted)
             if recipe.orthogonal is not None:
                 OrthogonalTraining(recipe.orthogonal, model, len(criteria), torch.Generator())
         except (ValueError, TypeError, RuntimeError) as error:

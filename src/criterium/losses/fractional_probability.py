@@ -117,7 +117,12 @@ def fractional_probability_loss(
             " expected (B, C) logits and (B, C) class probabilities"
         )
     losses = isomax_loss(logits, target, entropic_scale=entropic_scale, reduction="none")
-    half = len(logits) // 2
+    return mean_of_halves(losses, target, alpha)
+
+
+def mean_of_halves(losses: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """Return `fractional_probability_loss` of the cross-entropies (B,) of each row with its target (B, C)."""
+    half = len(losses) // 2
     # KL(t ‖ p) = cross-entropy − entropy of t.
     entropy: Tensor = torch.special.entr(target[half:].to(losses.dtype)).sum(dim=1)
     mixed = losses[half:] - entropy

@@ -114,9 +114,7 @@ def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) ->
     return rows
 
 
-def step_slope(
-    beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0.0, b: float = 0.0
-) -> Tensor:
+def step_slope(beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0.0, b: float = 0.0) -> Tensor:
     """Return the derivative of a wrong class's summand by its lead over the true class, logit less logit."""
     if kind == "sigmoid":
         step = (beaten_by / temperature).sigmoid_()

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from criterium.linear import LinearCriterion
+
 
 @dataclass(frozen=True)
 class Range:
@@ -71,6 +73,15 @@ class Objective:
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return the criterion of each update in a step; each update has a forward pass and optimiser."""
         raise NotImplementedError
+
+    def fused(self, head: nn.Module, criterion: nn.Module) -> nn.Module:
+        """Return one of `criteria` fused with the head: called with features, and never forming all logits.
+
+        Raises:
+            ValueError: the criterion or the head has no fused form.
+
+        """
+        return LinearCriterion(head, criterion)
 
     def transform_batch(self, inputs: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Tensor]:
         """Return the batch to train on. Rows come in random order; inputs are standardised later."""

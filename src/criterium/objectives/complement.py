@@ -34,20 +34,28 @@ class ComplementObjective(Objective):
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return the two criteria that take turns, or the one that is their sum."""
+        complement = ComplementEntropyLoss()
         if self.updates == 1:
-            return (_Complement(self.beta, nn.CrossEntropyLoss()),)
-        return nn.CrossEntropyLoss(), _Complement(self.beta)
+            return (_Complement(self.beta, complement, nn.CrossEntropyLoss()),)
+        return nn.CrossEntropyLoss(), _Complement(self.beta, complement)
+
+    def fused(self, head: nn.Module, criterion: nn.Module) -> nn.Module:
+        """Return the criterion of features; a sum of two is a sum of two fused ones."""
+        if not isinstance(criterion, _Complement):
+            return super().fused(head, criterion)
+        main = None if criterion.main is None else super().fused(head, criterion.main)
+        return _Complement(self.beta, super().fused(head, criterion.complement), main)
 
 
 class _Complement(nn.Module):
-    """Complement entropy times `beta`, added to `main` if there is one."""
+    """`complement` times `beta`, added to `main` if there is one."""
 
-    def __init__(self, beta: float, main: nn.Module | None = None) -> None:
+    def __init__(self, beta: float, complement: nn.Module, main: nn.Module | None = None) -> None:
         super().__init__()
         self.beta = beta
+        self.complement = complement
         self.main = main
-        self.complement = ComplementEntropyLoss()
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        term: Tensor = self.beta * self.complement(logits, target)
-        return term if self.main is None else self.main(logits, target) + term
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        term: Tensor = self.beta * self.complement(outputs, target)
+        return term if self.main is None else self.main(outputs, target) + term

@@ -7,13 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from criterium._checks import non_negative
 from criterium.heads import DisMaxHead
-from criterium.losses.fractional_probability import (
-    fractional_probability_loss,
-    mix_quadrants,
-    mixed_targets,
-)
-from criterium.losses.isomax import isomax_loss
+from criterium.losses.fractional_probability import mean_of_halves, mix_quadrants, mixed_targets
+from criterium.losses.isomax import IsoMaxLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
 
 
@@ -40,7 +37,13 @@ class DisMax(Objective):
 
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return the loss of a batch whose second half is mixed, or of one that is not."""
-        return (_DisMaxLoss(self.alpha, self.entropic_scale),)
+        isomax = IsoMaxLoss(entropic_scale=self.entropic_scale, reduction="none")
+        return (_DisMaxLoss(self.alpha, isomax),)
+
+    def fused(self, head: nn.Module, criterion: nn.Module) -> nn.Module:
+        """Return the same of features."""
+        assert isinstance(criterion, _DisMaxLoss)
+        return _DisMaxLoss(self.alpha, super().fused(head, criterion.isomax))
 
     def transform_batch(self, inputs: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Tensor]:
         """Mix the second half of a batch of images."""
@@ -51,14 +54,13 @@ class DisMax(Objective):
 
 
 class _DisMaxLoss(nn.Module):
-    def __init__(self, alpha: float, entropic_scale: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-        self.entropic_scale = entropic_scale
+    """The mean of what `isomax` says of each row, with regard to halves where the batch is mixed."""
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        if not target.is_floating_point():
-            return isomax_loss(logits, target, entropic_scale=self.entropic_scale)
-        return fractional_probability_loss(
-            logits, target, alpha=self.alpha, entropic_scale=self.entropic_scale
-        )
+    def __init__(self, alpha: float, isomax: nn.Module) -> None:
+        super().__init__()
+        self.alpha = non_negative("alpha", alpha)
+        self.isomax = isomax
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        losses: Tensor = self.isomax(outputs, target)
+        return mean_of_halves(losses, target, self.alpha) if target.is_floating_point() else losses.mean()

@@ -7,8 +7,11 @@ from typing import ClassVar
 
 from torch import nn
 
+from criterium.linear import LinearCriterion
 from criterium.losses.smooth_topk_svm import SmoothTopKSVMLoss, TopKSVMLoss
 from criterium.objectives.base import Choice, Objective, Search, Task
+
+_STRONGEST = 64
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class SmoothTopKSVM(Objective):
     def criteria(self, task: Task) -> tuple[nn.Module, ...]:
         """Return `SmoothTopKSVMLoss` for the k that the classifier is judged on."""
         return (SmoothTopKSVMLoss(k=task.k, temperature=self.temperature, margin=self.margin),)
+
+    def fused(self, head: nn.Module, criterion: nn.Module) -> nn.Module:
+        """Return the criterion of features, which looks at the strongest 64 classes and no others."""
+        candidates = max(_STRONGEST, int(getattr(criterion, "k", 0)) + 1)
+        return LinearCriterion(head, criterion, candidates=candidates)
 
 
 @dataclass(frozen=True)

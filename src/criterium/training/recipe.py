@@ -34,6 +34,8 @@ class Recipe:
             ":stochastic=0.25" a share of their axes at a time; None for plain training.
         compress_activations: 1 to 8 bits, or a level such as "L3", at which `criterium.compress_activations`
             keeps the model's activations until the backward pass; None keeps them as they are.
+        fused: fuse the loss with the output layer (`criterium.linear`), so that the matrix of logits, rows
+            times classes, is never held in training: for classes by the ten thousand.
 
     """
 
@@ -49,6 +51,7 @@ class Recipe:
     cutmix: float = 0.0
     orthogonal: str | None = None
     compress_activations: int | str | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -67,6 +70,11 @@ class Recipe:
             parse(self.orthogonal)
         if self.compress_activations is not None:
             parse_level(self.compress_activations)
+            if self.fused:
+                raise ValueError(
+                    "fused: got True, expected False with compress_activations, which would compress what"
+                    " the loss keeps of all classes"
+                )
         for name, value in (("warmup", self.warmup), ("cutmix", self.cutmix)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: got {value!r}, expected a share from 0 to 1")

@@ -21,10 +21,12 @@ from torch.nn.utils import parametrize
 from criterium import models
 from criterium.data import Dataset, Split
 from criterium.data.hierarchy import levels
+from criterium.evaluation.rows import rows_at_once
 from criterium.objectives import Objective, Task
 from criterium.techniques.activations import Compression, parse_level
 from criterium.techniques.orthogonal import fold
 from criterium.training import augment
+from criterium.training.fused import FusedModel
 from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.recipe import Recipe
 
@@ -78,7 +80,7 @@ class Trainer:
 
         Raises:
             ValueError: batches have fewer rows than there are processes; layers that were to be orthogonal
-                cannot be.
+                cannot be; a criterion that was to be fused has no such form.
 
         """
         self.objective, self.recipe, self.task, self.seed = objective, recipe, task, seed
@@ -92,12 +94,14 @@ class Trainer:
         model = model.to(accelerator.device)
         own = [] if self.orthogonal is None else self.orthogonal.own
         self.optimizers = [recipe.optimizer_for(model, self.rate, without=own) for _ in self.criteria]
-        self.model: nn.Module = accelerator.prepare_model(model)
+        self.modules: dict[str, nn.Module] = {"model": model}
+        self.fused = recipe.fused
+        whole = FusedModel(model, objective, self.criteria) if self.fused else model
+        self.model: nn.Module = accelerator.prepare_model(whole)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.compression = self._compression(0)
         transform = objective.gradient_transform()
         self.transform = None if transform is None else transform.to(accelerator.device)
-        self.modules: dict[str, nn.Module] = {"model": accelerator.unwrap_model(self.model)}
         if self.transform is not None:
             self.modules["gradients"] = self.transform
         self.data = resident(dataset.train, accelerator.device)
@@ -134,9 +138,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            with self.compression:
-                logits = self.model(inputs)
-            loss = criterion(logits, target)
+            if self.fused:
+                loss = self.model(inputs, target, number)
+            else:
+                with self.compression:
+                    logits = self.model(inputs)
+                loss = criterion(logits, target)
             (loss if self.orthogonal is None else loss + self.orthogonal.added()).backward()
             if self.transform is not None:
                 self.transform(self.parameters)
@@ -163,7 +170,7 @@ class Trainer:
 
     def trained(self) -> nn.Module:
         """Return the model with plain weights."""
-        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        model = self.modules["model"]
         return model if self.orthogonal is None else fold(model)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -196,12 +203,26 @@ def resident(split: Split, device: torch.device) -> Split:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, inputs: Tensor, accelerator: Accelerator, batch_size: int = 1024) -> Tensor:
-    """Return the logits (N, C) of raw `inputs`, float32, on the CPU; the model is left in evaluation mode."""
+def predict(
+    model: nn.Module,
+    inputs: Tensor,
+    accelerator: Accelerator,
+    batch_size: int = 1024,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return the logits (N, C) of raw `inputs`, float32, on the CPU; the model is left in evaluation mode.
+
+    They are written into `out` where it is given. With many classes batches are smaller than `batch_size`, so
+    that hardly any memory is needed beside the logits.
+    """
     model.eval()
     with parametrize.cached():  # an orthogonal weight is computed once, not for each part
-        parts = [model(part.to(accelerator.device)).float().cpu() for part in torch.split(inputs, batch_size)]
-    return torch.cat(parts)
+        if out is None:
+            out = torch.empty(len(inputs), model(inputs[:1].to(accelerator.device)).shape[1])
+        rows = min(batch_size, rows_at_once(out.shape[1]))
+        for logits, part in zip(torch.split(out, rows), torch.split(inputs, rows), strict=True):
+            logits.copy_(model(part.to(accelerator.device)))
+    return out
 
 
 def _seed(seed: int, device: torch.device) -> None:
