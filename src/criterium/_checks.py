@@ -25,8 +25,9 @@ def choice(argument: str, value: str, known: Iterable[str]) -> str:
 
 def _finite(value: object) -> bool:
     try:
-        return math.isfinite(value)  # type: ignore[arg-type]
-    except (TypeError, OverflowError):
+        # Comparisons, because a compiler follows them for a number that changes from call to call.
+        return bool(-math.inf < value < math.inf)  # type: ignore[operator]
+    except (TypeError, OverflowError, ValueError, RuntimeError):  # of what is no number, or not one
         return False
 
 

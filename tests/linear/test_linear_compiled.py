@@ -1,0 +1,122 @@
+"""The fused losses are single nodes of a compiled graph, with the values and gradients of eager calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import criterium
+from criterium import linear
+from criterium.linear import scan, standardize, strongest
+from criterium.linear.folds import FOLDS
+
+N, D, C = 7, 5, 23
+COUNTS = torch.arange(1, C + 1)
+# One for each fold, and those that call other operators.
+CRITERIA = [
+    criterium.FocalLoss(),
+    criterium.LDAMLoss(class_counts=COUNTS, scale=3.0),
+    criterium.MaxSupLoss(),
+    criterium.GuidedComplementEntropyLoss(),
+    criterium.HierarchicalComplementEntropyLoss(groups=COUNTS % 4),
+    criterium.MulticlassHingeLoss(),
+    criterium.ZeroOneRelaxationLoss(),
+    criterium.ExactLoss(standardize=True, margin=0.5),
+    criterium.TopKCrossEntropyLoss(p_k=(0.5, 0.5), candidates=6),
+    criterium.NoisedTopKHingeLoss(k=2),
+]
+
+
+@pytest.fixture(autouse=True)
+def _blocks_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(scan, "block_size", lambda rows: 4)
+    yield
+
+
+def found(
+    loss: Callable[[Tensor, Tensor], Tensor], features: Tensor, target: Tensor, head: nn.Module
+) -> list[Tensor]:
+    torch.manual_seed(4)
+    value = loss(features, target)
+    return [value, *torch.autograd.grad(value, [features, *head.parameters()])]
+
+
+# PyTorch hides these warnings of its own, which pytest makes errors, too late.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute", "ignore:.*should not be instantiated:DeprecationWarning"
+)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda each: type(each).__name__)
+def test_one_graph(criterion: nn.Module) -> None:
+    torch.manual_seed(0)
+    criterion.ignore_index = 1
+    head = nn.Linear(D, C)
+    features, target = torch.randn(N, D, requires_grad=True), torch.arange(N)
+    fused = linear.LinearCriterion(head, criterion)
+    torch._dynamo.reset()
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    for ours, theirs in zip(
+        found(compiled, features, target, head), found(fused, features, target, head), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_temperature_that_changes_is_followed() -> None:
+    torch.manual_seed(0)
+    features, target, weight = torch.randn(N, D), torch.arange(N), torch.randn(C, D)
+    criterion = criterium.ExactLoss()
+    head = nn.Linear(D, C, bias=False)
+    head.weight = nn.Parameter(weight)
+    torch._dynamo.reset()
+    compiled = torch.compile(linear.LinearCriterion(head, criterion), fullgraph=True, backend="aot_eager")
+    for temperature in (3.0, 2.0, 1.5, 1.0):
+        criterion.temperature = temperature
+        expected = linear.linear_exact_loss(features, weight, target, temperature=temperature)
+        torch.testing.assert_close(compiled(features, target), expected, rtol=1e-6, atol=0)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    features = torch.randn(N, D, requires_grad=True)
+    loss = linear.linear_focal_loss(features, torch.randn(C, D), torch.arange(N))
+    (gradient,) = torch.autograd.grad(loss, features, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        torch.autograd.grad(gradient.sum(), features)
+
+
+WHOLE = (False, False, "", 0, C)
+BASICS = ("test_schema", "test_autograd_registration", "test_faketensor")
+
+
+def operands() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(N, D, requires_grad=True), torch.randn(C, D, requires_grad=True), torch.randn(C)
+
+
+@pytest.mark.parametrize("fold", sorted(FOLDS))
+def test_operators_are_what_they_say(fold: str) -> None:
+    features, weight, bias = operands()
+    columns = torch.arange(N).unsqueeze(1)
+    numbers = {
+        "softmax": [1.0],
+        "spread": [],
+        "groups": [1.0, 1.0],
+        "hinge": [1.0],
+        "win": [float(C), 1.0, -1.0],
+    }.get(fold, [1.0, 0.5, 0.5])
+    labels = (torch.arange(C) % 3).unsqueeze(0) if fold == "groups" else None
+    arguments: tuple[Any, ...] = (features, weight, bias, None, columns, labels, fold, numbers, *WHOLE)
+    torch.library.opcheck(scan._forward, arguments, test_utils=BASICS)
+
+
+def test_the_other_operators_are_what_they_say() -> None:
+    features, weight, bias = operands()
+    index, seed = torch.arange(N), torch.tensor(3)
+    plain = (features.detach(), weight.detach(), bias, None)
+    torch.library.opcheck(strongest._strongest, (*plain, index, 4, *WHOLE), test_utils=BASICS)
+    torch.library.opcheck(strongest._noised_kth, (*plain, seed, 2, 0.5, 3, *WHOLE), test_utils=BASICS)
+    torch.library.opcheck(standardize._gram, (weight, bias, "", 4), test_utils=BASICS)
