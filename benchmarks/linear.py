@@ -37,7 +37,7 @@ SWEEPS = {
     "cross_entropy": {},
     "focal_loss": {},
     "poly1_cross_entropy": {},
-    "ldam_loss": {"class_counts": True, "scale": 5.0},  # the logits here are not cosines
+    "ldam_loss": {"class_counts": True},
     "logit_adjusted_cross_entropy": {"class_counts": True},
     "label_smoothing_cross_entropy": {},
     "maxsup_loss": {},
