@@ -194,6 +194,7 @@ class NormalizedLinear(_PrototypeHead):
 
 
 def directions(vectors: Tensor) -> Tensor:
+    """Return vectors ``(..., F)`` brought to length 1; those of length 0 stay."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     # Zeros have no direction and stay zeros; dividing them by an epsilon would multiply the gradient by
     # its inverse, and one empty feature vector would then move the whole network.

@@ -33,7 +33,7 @@ def finished_runs(
             found = measure(predictions, k=3)
             error = found["top1_error"] + np.exp(-np.arange(10) / 2)
             history = {"epoch": list(range(1, 11)), "validation_error": error.tolist()}
-            runs.append(RunView(objective, seed, predictions, history, found["temperature"]))
+            runs.append(RunView.of(objective, seed, predictions, history, found["temperature"]))
             results.append({"objective": objective, "seed": seed, **found})
     relative = {name: 1 + index / 5 for index, name in enumerate(objectives)}
     table = summarise(

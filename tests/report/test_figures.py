@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import re
+import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from criterium.report import figures
+from criterium.evaluation.predictions import Predictions
+from criterium.report import RunView, figures
 from criterium.report.style import COLOURS, GREY, INK, look
 
 DRAW: dict[str, Callable[..., str]] = {
@@ -79,8 +82,19 @@ def test_a_name_is_text_and_nothing_else(finish: Callable[..., Any]) -> None:
 def test_scores_that_are_all_the_same_are_drawn(finish: Callable[..., Any]) -> None:
     table, runs = finish(("a", "b"), seeds=2, rows=20)
     for run in runs:
-        run.predictions.score[:] = 1.0
+        for scores in run.scores.values():
+            scores[:] = 1.0
     assert "a" in " ".join(texts(figures.score_histograms(table, runs)))
+
+
+def test_a_view_of_a_run_lets_its_predictions_go() -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 50))
+    predictions = Predictions(logits, [0] * 20, ["test"] * 20, logits[:, 0])
+    held = weakref.ref(predictions.logits)
+    view = RunView.of("a", 0, predictions, {}, 2.0)
+    del predictions
+    assert held() is None
+    assert [len(values) for values in (*view.before, *view.after, view.scores["test"])] == [20] * 5
 
 
 def luminance(colour: str) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from criterium._files import read_json, write_json
@@ -23,6 +24,7 @@ from criterium.evaluation.calibration import fit_temperature, nll
 from criterium.evaluation.detection import detection_score, score_threshold
 from criterium.evaluation.metrics import measure
 from criterium.evaluation.predictions import Predictions
+from criterium.evaluation.rows import finite
 from criterium.training import Diverged, predict, train
 from criterium.training.checkpoint import load_tensors, save_tensors
 from criterium.training.devices import accelerator_for
@@ -116,17 +118,16 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
         result["diverged"] = str(error)
     else:
         result["history"] = trained.history
-
-        def logits(inputs: torch.Tensor) -> np.ndarray:
-            return predict(trained.model, inputs, accelerator).numpy()
-
-        known = logits(dataset.validation.inputs)
-        if not np.isfinite(known).all():
+        inputs = [dataset.validation.inputs]
+        if run.trial is None:  # test rows have no part in tuning
+            inputs += [part for part in (dataset.test.inputs, dataset.ood) if part is not None]
+        logits = _predict(trained.model, inputs, task.num_classes, accelerator)
+        if not finite(logits[: len(dataset.validation)]).all():
             result["diverged"] = f"the logits of {run.objective} are not finite"
         elif run.trial is not None:
-            result |= judge(known, dataset)
+            result |= judge(logits, dataset)
         else:
-            predictions = score(known, logits, dataset, objective.score)
+            predictions = score(logits, dataset, objective.score)
             predictions.save(place / "predictions.parquet")
             save_tensors(place / "weights.safetensors", trained.model.state_dict(), {"model": plan.model})
             result["threshold"] = score_threshold(predictions.where("validation").score)
@@ -158,28 +159,36 @@ def judge(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
     temperature = fit_temperature(logits, target)
     return {
         "validation_error": top1_error(logits, target),
-        "validation_nll": nll(logits.astype("float64") / temperature, target),
+        "validation_nll": nll(logits, target, temperature),
     }
 
 
-def score(
-    validation: np.ndarray, logits: Callable[[torch.Tensor], np.ndarray], dataset: Dataset, kind: str
-) -> Predictions:
-    """Return predictions of all rows, scored at the temperature that validation rows gave."""
-    temperature = fit_temperature(validation, dataset.validation.targets.numpy())
-    parts = {
-        "validation": (validation, dataset.validation.targets.numpy()),
-        "test": (logits(dataset.test.inputs), dataset.test.targets.numpy()),
-    }
+def score(logits: np.ndarray, dataset: Dataset, kind: str) -> Predictions:
+    """Return predictions of all rows, scored at the temperature that validation rows gave.
+
+    `logits` (N, C) are those of validation rows, test rows and inputs from elsewhere, in this order.
+    """
+    parts = {"validation": dataset.validation.targets.numpy(), "test": dataset.test.targets.numpy()}
     if dataset.ood is not None:
-        parts["ood"] = (logits(dataset.ood), np.full(len(dataset.ood), -1))
-    table = np.concatenate([rows for rows, _ in parts.values()])
+        parts["ood"] = np.full(len(dataset.ood), -1)
+    temperature = fit_temperature(logits[: len(dataset.validation)], parts["validation"])
     return Predictions(
-        table,
-        np.concatenate([target for _, target in parts.values()]),
-        np.concatenate([np.full(len(rows), split) for split, (rows, _) in parts.items()]),
-        detection_score(table.astype("float64") / temperature, kind),
+        logits,
+        np.concatenate(list(parts.values())),
+        np.repeat(list(parts), [len(target) for target in parts.values()]),
+        detection_score(logits, kind, temperature),
     )
+
+
+def _predict(
+    model: nn.Module, inputs: Sequence[torch.Tensor], classes: int, accelerator: Accelerator
+) -> np.ndarray:
+    """Return the logits of all `inputs`, one below the other, without a second table of any of them."""
+    sizes = [len(part) for part in inputs]
+    table = torch.empty(sum(sizes), classes)
+    for part, rows in zip(inputs, torch.split(table, sizes), strict=True):
+        predict(model, part, accelerator, out=rows)
+    return table.numpy()
 
 
 def _hash(module: nn.Module) -> str:

@@ -13,6 +13,7 @@ from criterium.comparison.folder import read_config
 from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
+from criterium.data.raw import listed
 from criterium.evaluation.metrics import measure, tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView, write_report
@@ -26,6 +27,9 @@ SHOWN = (
     "calibration_error_uncalibrated",
     "auroc",
 )
+
+_NAMED = 1000
+"""Up to so many classes are named one by one in the report."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Study:
         """Write the HTML page, into the folder of the study unless `path` says otherwise."""
         target = Path(path) if path is not None else self.folder / "report.html"
         runs = [
-            RunView(
+            RunView.of(
                 row["objective"],
                 row["seed"],
                 Predictions.load(_place(self.folder, row) / "predictions.parquet"),
@@ -179,10 +183,11 @@ def _diverged(results: Sequence[Mapping[str, Any]]) -> list[str]:
 def _shown(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the settings as the report shows them: flat enough to read."""
     plan, data = config["plan"], config["data"]
+    classes = data["classes"] if len(data["classes"]) <= _NAMED else listed(data["classes"])
     plain = {name: value for name, value in plan.items() if name not in ("source", "recipe")}
     return {
         **plain,
-        "data": {**{n: v for n, v in plan["source"].items() if v is not None}, "classes": data["classes"]},
+        "data": {**{n: v for n, v in plan["source"].items() if v is not None}, "classes": classes},
         "parts": {
             name: {"rows": count, "sha256": data["hashes"][name]} for name, count in data["rows"].items()
         },

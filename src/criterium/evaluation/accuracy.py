@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from criterium.evaluation.rows import by_rows
+
 
 def top1_error(logits: np.ndarray, target: np.ndarray) -> float:
     """Return the fraction of rows whose largest logit is not the true class's alone.
@@ -35,7 +37,11 @@ def topk_error(logits: np.ndarray, target: np.ndarray, k: int) -> float:
         raise ValueError(f"k: got {k}, expected 1 to {classes - 1}, as there are {classes} classes")
     if rows == 0:
         raise ValueError("logits: got no rows, expected at least one")
-    true = logits[np.arange(rows), target][:, None]
+    return float(np.mean(by_rows(_rank, logits, target) > k))
+
+
+def _rank(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    true = logits[np.arange(len(target)), target][:, None]
     # The true class is itself among those that reach its logit.
-    rank = np.count_nonzero(logits >= true, axis=1)
-    return float(np.mean(rank > k))
+    rank: np.ndarray = np.count_nonzero(logits >= true, axis=1)
+    return rank

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from criterium.evaluation.rows import by_rows
+
 TEMPERATURES = (1e-3, 1e3)
 """The range that `fit_temperature` looks in."""
 
@@ -20,25 +22,49 @@ class Reliability:
     count: np.ndarray
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return log p in float64, finite for every finite logit."""
-    shifted = np.asarray(logits, dtype=np.float64)
-    shifted = shifted - shifted.max(axis=1, keepdims=True)
-    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+def log_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return log p of logits / temperature in float64, finite for every finite logit."""
+    log_p: np.ndarray = np.array(logits, dtype=np.float64)
+    log_p /= temperature
+    log_p -= log_p.max(axis=1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    return log_p
 
 
-def nll(logits: np.ndarray, target: np.ndarray) -> float:
+def nll(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) -> float:
     """Return the mean negative log-likelihood of the true class, -mean_i log p_i[y_i], in nats.
+
+    p is the softmax of logits / temperature.
 
     >>> nll(np.zeros((3, 2)), np.array([0, 1, 1])) == math.log(2)
     True
     """
     _check_rows(logits)
-    return float(-log_softmax(logits)[np.arange(len(target)), target].mean())
+    log_p = by_rows(lambda z, y: log_softmax(z, temperature)[np.arange(len(y)), y], logits, target)
+    return float(-log_p.mean())
 
 
-def reliability(logits: np.ndarray, target: np.ndarray, bins: int = 15) -> Reliability:
+def confidences(
+    logits: np.ndarray, target: np.ndarray, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N,) the largest probability of each row, and whether its class is the true one.
+
+    >>> confidences(np.log([[0.75, 0.25], [0.5, 0.25]]), np.array([0, 1]))[1]
+    array([ True, False])
+    """
+    _check_rows(logits)
+
+    def found(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+        log_p = log_softmax(logits, temperature)
+        return np.stack([np.exp(log_p.max(axis=1)), log_p.argmax(axis=1) == target])
+
+    confidence, right = by_rows(found, logits, target)
+    return confidence, right.astype(bool)
+
+
+def reliability(
+    logits: np.ndarray, target: np.ndarray, bins: int = 15, temperature: float = 1.0
+) -> Reliability:
     """Sort rows into `bins` equal-width bins of confidence and return what a reliability diagram shows.
 
     Confidence is the largest probability, a row is right where that class is the true one, and a bin
@@ -47,10 +73,11 @@ def reliability(logits: np.ndarray, target: np.ndarray, bins: int = 15) -> Relia
     >>> reliability(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2).accuracy
     array([nan, 0.5])
     """
-    _check_rows(logits)
-    log_p = log_softmax(logits)
-    confidence = np.exp(log_p.max(axis=1))
-    right = log_p.argmax(axis=1) == target
+    return in_bins(*confidences(logits, target, temperature), bins)
+
+
+def in_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Reliability:
+    """Return what `reliability` does, from what `confidences` returns."""
     # Only the inner edges are looked at, so a confidence of exactly 0 or 1 falls into the outer bins.
     index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
     count = np.bincount(index, minlength=bins)
@@ -62,13 +89,16 @@ def reliability(logits: np.ndarray, target: np.ndarray, bins: int = 15) -> Relia
         )
 
 
-def calibration_error(logits: np.ndarray, target: np.ndarray, bins: int = 15) -> float:
+def calibration_error(
+    logits: np.ndarray, target: np.ndarray, bins: int = 15, temperature: float = 1.0
+) -> float:
     """Return the expected calibration error, sum_b (n_b / N) |accuracy_b - confidence_b|.
 
     Args:
         logits: (N, C).
         target: (N,) class indices.
         bins: the number of equal-width bins (lo, hi] of confidence, as in `reliability`.
+        temperature: what the logits are divided by.
 
     Returns:
         A number from 0 to 1.
@@ -78,7 +108,7 @@ def calibration_error(logits: np.ndarray, target: np.ndarray, bins: int = 15) ->
     >>> round(calibration_error(np.log([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 0])), 6)
     0.1
     """
-    by_bin = reliability(logits, target, bins)
+    by_bin = reliability(logits, target, bins, temperature)
     gap = np.abs(by_bin.accuracy - by_bin.confidence)
     return float(np.nansum(by_bin.count * gap) / by_bin.count.sum())
 
@@ -110,24 +140,49 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
     from scipy.optimize import brentq
 
     _check_rows(logits)
-    z = np.asarray(logits, dtype=np.float64)
-    z = z - z.max(axis=1, keepdims=True)
-    wanted = z[np.arange(len(z)), target]
-    if (wanted == 0).all():  # 0 is now the largest logit of each row
-        wanted = z.mean(axis=1) / (len(z) + 1)
-
-    def slope(log_temperature: float) -> float:
-        scaled = np.exp(z / math.exp(log_temperature))
-        return float(((scaled * z).sum(axis=1) / scaled.sum(axis=1) - wanted).mean())
+    wanted = by_rows(lambda rows, y: _below_largest(rows)[np.arange(len(y)), y], logits, target)
+    if (wanted == 0).all():
+        wanted = by_rows(lambda rows: _below_largest(rows).mean(axis=1), logits) / (len(logits) + 1)
 
     low, high = map(math.log, TEMPERATURES)
+    ends = {end: _slope(end, logits, wanted) for end in (low, high)}
     # The derivative with respect to 1/T rises with 1/T: still negative at the lowest T, or already positive
     # at the highest, the best of the range is that end.
-    if slope(low) <= 0:
+    if ends[low] <= 0:
         return TEMPERATURES[0]
-    if slope(high) >= 0:
+    if ends[high] >= 0:
         return TEMPERATURES[1]
-    return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+    def slope(log_temperature: float, logits: np.ndarray, wanted: np.ndarray) -> float:
+        known = ends.get(log_temperature)
+        return _slope(log_temperature, logits, wanted) if known is None else known
+
+    # What is given as `args` is let go at the end; SciPy keeps the function, and with it what it holds, until
+    # the garbage is next collected.
+    return math.exp(brentq(slope, low, high, args=(logits, wanted), xtol=1e-12))
+
+
+def _slope(log_temperature: float, logits: np.ndarray, wanted: np.ndarray) -> float:
+    temperature = math.exp(log_temperature)
+    return float((by_rows(lambda rows: _expected(rows, temperature), logits) - wanted).mean())
+
+
+def _below_largest(logits: np.ndarray) -> np.ndarray:
+    """Return each logit less the largest of its row, in float64."""
+    z = np.array(logits, dtype=np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    return z
+
+
+def _expected(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return (N,) E_p[z] of what `_below_largest` returns, for p at that temperature."""
+    z = _below_largest(logits)
+    scaled = z / temperature
+    np.exp(scaled, out=scaled)
+    total = scaled.sum(axis=1)
+    scaled *= z
+    expected: np.ndarray = scaled.sum(axis=1) / total
+    return expected
 
 
 def _check_rows(logits: np.ndarray) -> None:

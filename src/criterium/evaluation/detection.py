@@ -8,6 +8,7 @@ import numpy as np
 
 from criterium._checks import choice
 from criterium.evaluation.calibration import log_softmax
+from criterium.evaluation.rows import by_rows
 
 SCORES = {
     "mps": "largest probability, max p",
@@ -20,12 +21,13 @@ SCORES = {
 """The scores of a row that `detection_score` knows, each higher for inputs of the known classes."""
 
 
-def detection_score(logits: np.ndarray, kind: str) -> np.ndarray:
+def detection_score(logits: np.ndarray, kind: str, temperature: float = 1.0) -> np.ndarray:
     """Return one number a row, higher where the input looks like one of the known classes.
 
     Args:
-        logits: (N, C), already divided by the temperature.
+        logits: (N, C).
         kind: one of `SCORES`.
+        temperature: what the logits are divided by.
 
     Returns:
         (N,) float64.
@@ -39,7 +41,10 @@ def detection_score(logits: np.ndarray, kind: str) -> np.ndarray:
     array([3., 0.])
     """
     choice("kind", kind, SCORES)
-    z = np.asarray(logits, dtype=np.float64)
+    return by_rows(lambda rows: _score(np.asarray(rows, dtype=np.float64) / temperature, kind), logits)
+
+
+def _score(z: np.ndarray, kind: str) -> np.ndarray:
     log_p = log_softmax(z)
     p = np.exp(log_p)
     largest, mean = z.max(axis=1), z.mean(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from criterium.data.hierarchy import Hierarchy, levels
+from criterium.evaluation.rows import by_rows
 
 
 def predicted_class(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -15,6 +16,10 @@ def predicted_class(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     >>> predicted_class(np.array([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), np.array([0, 0]))
     array([0, 1])
     """
+    return by_rows(_predicted, logits, target)
+
+
+def _predicted(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     rows = np.arange(len(target))
     others = logits.copy()
     others[rows, target] = -np.inf

@@ -145,14 +145,13 @@ def measure(predictions: Predictions, *, k: int, hierarchy: Hierarchy | None = N
         if len(rows) == 0:
             raise ValueError(f"predictions: got no {name} rows, expected at least one")
     temperature = fit_temperature(validation.logits, validation.target)
-    scaled = test.logits.astype("float64") / temperature
     return {
         "top1_error": top1_error(test.logits, test.target),
         "topk_error": topk_error(test.logits, test.target, k),
         **_of_tree(test, hierarchy),
-        "nll": nll(scaled, test.target),
+        "nll": nll(test.logits, test.target, temperature),
         "nll_uncalibrated": nll(test.logits, test.target),
-        "calibration_error": calibration_error(scaled, test.target),
+        "calibration_error": calibration_error(test.logits, test.target, temperature=temperature),
         "calibration_error_uncalibrated": calibration_error(test.logits, test.target),
         "auroc": auroc(test.score, ood.score) if len(ood) else float("nan"),
         "fpr95": fpr_at_tpr(test.score, ood.score) if len(ood) else float("nan"),

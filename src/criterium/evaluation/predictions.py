@@ -11,6 +11,7 @@ import numpy as np
 
 from criterium._checks import choice
 from criterium._files import whole
+from criterium.evaluation.rows import finite, rows_at_once
 
 SPLITS = ("validation", "test", "ood")
 """`ood` are inputs from elsewhere: of none of the classes."""
@@ -54,11 +55,9 @@ class Predictions:
                 raise ValueError(f"{name}: got shape {shape}, expected ({rows},), one a row of logits")
         for split in np.unique(self.split):
             choice("split", str(split), SPLITS)
-        for name in ("logits", "score"):
-            values = getattr(self, name)
-            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-            if not finite.all():
-                bad = rows - np.count_nonzero(finite)
+        for name, sound in (("logits", finite(self.logits)), ("score", np.isfinite(self.score))):
+            if not sound.all():
+                bad = rows - np.count_nonzero(sound)
                 raise ValueError(f"{name}: got {bad} of {rows} rows with values that are not finite")
         elsewhere = self.split == "ood"
         wrong = np.where(elsewhere, self.target != -1, (self.target < 0) | (self.target >= classes))
@@ -73,8 +72,13 @@ class Predictions:
         return len(self.target)
 
     def where(self, split: str) -> Predictions:
-        """Return the rows of one split; none, where it is empty."""
-        rows = self.split == choice("split", split, SPLITS)
+        """Return the rows of one split; none, where it is empty.
+
+        Rows that lie together are not copied: they share their numbers with the whole table.
+        """
+        found = np.flatnonzero(self.split == choice("split", split, SPLITS))
+        together = len(found) > 0 and found[-1] - found[0] < len(found)
+        rows = slice(found[0], found[-1] + 1) if together else found
         return Predictions(self.logits[rows], self.target[rows], self.split[rows], self.score[rows])
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -91,8 +95,10 @@ class Predictions:
                 "logits": logits,
             }
         )
+        # The writer keeps two more numbers for each one of a row group.
+        group = min(rows_at_once(self.logits.shape[1]), 2**20)
         with whole(path) as partial:
-            pq.write_table(table, partial, use_dictionary=["split"])
+            pq.write_table(table, partial, row_group_size=group, use_dictionary=["split"])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictions:
@@ -108,10 +114,21 @@ class Predictions:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
-            table: Any = pq.read_table(path, columns=["split", "target", "score", "logits"])
-            logits = table["logits"].combine_chunks()
-            flat = logits.flatten().to_numpy().reshape(len(table), logits.type.list_size)
-            columns = [table[name].to_numpy() for name in ("target", "split", "score")]
+            with pq.ParquetFile(path) as file:
+                columns = _read(file)
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: is no table of predictions ({error})") from error
-        return cls(flat, *columns)
+        return cls(*columns)
+
+
+def _read(file: Any) -> tuple[np.ndarray, ...]:
+    """Return logits, target, split and score; of the logits no more is held twice than a row group."""
+    classes = file.schema_arrow.field("logits").type.list_size
+    others = file.read(columns=["target", "split", "score"])
+    logits = np.empty((len(others), classes), np.float32)
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.read_row_group(group, columns=["logits"])["logits"].combine_chunks()
+        logits[first : first + len(rows)] = rows.flatten().to_numpy().reshape(-1, classes)
+        first += len(rows)
+    return logits, *(others[name].to_numpy() for name in ("target", "split", "score"))

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from criterium.evaluation.calibration import reliability
+from criterium.evaluation.calibration import in_bins
 from criterium.evaluation.metrics import metric as meaning
 from criterium.report.style import GREY, INK, look, svg
-from criterium.report.view import RunView
+from criterium.report.view import Confidences, RunView
 from criterium.statistics import Estimate, Table
 from criterium.statistics.formats import MARKS, heading, interval, p_value, scale, title
 from criterium.statistics.paired import estimate
@@ -75,14 +75,10 @@ def reliability_diagrams(table: Table, runs: Sequence[RunView]) -> Figure:
     figure, panels = _panels(len(table.objectives), 2.7, sharex=True, sharey=True)
     for position, (panel, name) in enumerate(zip(panels, table.objectives, strict=True)):
         mine = [run for run in runs if run.objective == name]
-        test = [run.predictions.where("test") for run in mine]
-        target = np.concatenate([rows.target for rows in test])
-        before = [rows.logits for rows in test]
-        after = [rows.logits / run.temperature for rows, run in zip(test, mine, strict=True)]
         colour, marker = look(position)
         panel.plot([0, 100], [0, 100], color=INK, linewidth=0.6)
-        _reliability(panel, np.concatenate(before), target, GREY, "o", ":")
-        _reliability(panel, np.concatenate(after), target, colour, marker, "-")
+        _reliability(panel, [run.before for run in mine], GREY, "o", ":")
+        _reliability(panel, [run.after for run in mine], colour, marker, "-")
         panel.set_title(f"{name}\ntemperature {_range([run.temperature for run in mine])}")
         panel.set_box_aspect(1)
     _label(panels, "confidence, %", "accuracy, %")
@@ -94,10 +90,8 @@ def score_histograms(table: Table, runs: Sequence[RunView]) -> Figure:
     """Scores of test rows and of inputs from elsewhere, over all seeds."""
     figure, panels = _panels(len(table.objectives), 2.0)
     for position, (panel, name) in enumerate(zip(panels, table.objectives, strict=True)):
-        mine = [run.predictions for run in runs if run.objective == name]
-        known, elsewhere = (
-            np.concatenate([rows.where(split).score for rows in mine]) for split in ("test", "ood")
-        )
+        mine = [run.scores for run in runs if run.objective == name]
+        known, elsewhere = (np.concatenate([scores[split] for scores in mine]) for split in ("test", "ood"))
         # A few far scores would squeeze the rest into one bar.
         low, high = np.percentile(np.concatenate([known, elsewhere]), [0.5, 99.5]).tolist()
         bins = np.linspace(low, high, 31).tolist() if high > low else [low - 0.5, low + 0.5]
@@ -180,11 +174,10 @@ def _label(panels: Sequence[Axes], x: str, y: str) -> None:
         panel.tick_params(labelbottom=True)
 
 
-def _reliability(
-    panel: Axes, logits: np.ndarray, target: np.ndarray, colour: str, marker: str, line: str
-) -> None:
+def _reliability(panel: Axes, runs: Sequence[Confidences], colour: str, marker: str, line: str) -> None:
     """Draw the bins that hold rows, the larger the more; open where the line is dotted."""
-    bins = reliability(logits, target)
+    confidence, right = (np.concatenate(values) for values in zip(*runs, strict=True))
+    bins = in_bins(confidence, right)
     used = bins.count > 0
     x, y = 100 * bins.confidence[used], 100 * bins.accuracy[used]
     area = 3 + 60 * np.sqrt(bins.count[used] / bins.count.sum())

@@ -5,15 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from criterium.evaluation.calibration import confidences
 from criterium.evaluation.predictions import Predictions
 
+Confidences = tuple[np.ndarray, np.ndarray]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class RunView:
-    """One run: `history` has ``epoch`` and ``validation_error`` (a fraction), a number an epoch each."""
+    """One run, a few numbers a row: predictions of several runs with many classes would fill the memory.
+
+    Args:
+        objective: what was trained for.
+        seed: of the run.
+        history: ``epoch`` and ``validation_error`` (a fraction), a number an epoch each.
+        temperature: fitted on validation rows.
+        before: `criterium.evaluation.calibration.confidences` of the test rows at temperature 1.
+        after: the same at `temperature`.
+        scores: of ``"test"`` rows and of inputs from elsewhere, ``"ood"``.
+    """
 
     objective: str
     seed: int
-    predictions: Predictions
     history: Mapping[str, Sequence[float]]
     temperature: float
+    before: Confidences
+    after: Confidences
+    scores: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        objective: str,
+        seed: int,
+        predictions: Predictions,
+        history: Mapping[str, Sequence[float]],
+        temperature: float,
+    ) -> RunView:
+        """Return what the report shows of `predictions`."""
+        test = predictions.where("test")
+        before, after = (confidences(test.logits, test.target, t) for t in (1.0, temperature))
+        scores = {split: predictions.score[predictions.split == split] for split in ("test", "ood")}
+        return cls(objective, seed, history, temperature, before, after, scores)

@@ -110,6 +110,7 @@ _made: dict[tuple[int, int, torch.device], Tables] = {}
 
 
 def tables_for(outer: int, nodes: int, device: torch.device) -> Tables:
+    """Return what `finish` needs, made once for each number of polynomials T_8a, nodes and device."""
     key = (outer, nodes, device)
     if key in _made:
         return _made[key]

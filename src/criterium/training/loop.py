@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from criterium.data import Dataset
+from criterium.evaluation.rows import finite
 from criterium.objectives import Objective, Task
 from criterium.training import checkpoint
 from criterium.training.recipe import Recipe
@@ -103,11 +104,12 @@ def _train(
         history["train_loss"].append(loss)
         history["seconds"].append(round(time.monotonic() - started, 4))
         logits = predict(trainer.model, dataset.validation.inputs, accelerator)
-        if not logits.isfinite().all():
+        if not finite(logits.numpy()).all():
             raise Diverged(f"the logits of {trainer.objective.name} are not finite after epoch {epoch + 1}")
         history["validation_error"].append(
             float((logits.argmax(1) != dataset.validation.targets).float().mean())
         )
+        del logits  # with very many classes the next epoch needs the room
         if (
             resume is not None
             and time.monotonic() - saved > _CHECKPOINT_SECONDS
