@@ -25,6 +25,13 @@ class Block(NamedTuple):
         """The logit of each row's own class (N,)."""
         return self.picked[:, 0]
 
+    @property
+    def hidden(self) -> Tensor:
+        """Where the one picked class of each row is (N,), -1 where it is not here."""
+        hidden = self.rows.new_full((len(self.logits),), -1)
+        hidden[self.rows] = self.columns
+        return hidden
+
     def hide(self, value: float) -> Tensor:
         """Return the logits with `value` in the places of picked classes."""
         self.logits[self.rows, self.columns] = value

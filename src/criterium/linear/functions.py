@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from criterium.linear.forms import FORMS, OPTIONS, complete
-from criterium.linear.layer import Layer
+from criterium.linear.layer import Layer, layer_here
 from criterium.linear.parts import Plain, cross_entropy
+from criterium.linear.placement import whole
 from criterium.linear.standardize import standardized
 from criterium.losses._contract import _expectation, per_example_loss
 from criterium.losses.complement import complement_entropy
@@ -64,6 +65,7 @@ def fused_loss(
     options: dict[str, Any],
 ) -> Tensor:
     """Return the loss `plain` of the logits of `layer` for features (..., D), without those logits."""
+    features, target = whole("features", features), whole("target", target)
     classes, width = _check(layer, features, class_weight)
     leading = features.shape[:-1]
     soft = target.is_floating_point()
@@ -136,7 +138,7 @@ def _fused(plain: Plain) -> LinearFunction:
     ) -> Tensor:
         loss: Tensor = fused_loss(
             plain,
-            Layer(weight, bias),
+            layer_here(weight, bias),
             features,
             target,
             class_weight=class_weight,
@@ -163,7 +165,8 @@ _PAGE = """`{name}` of the logits ``features @ weight.T + bias``, which are neve
 
     Args:
         features: ``(..., D)``.
-        weight: ``(C, D)``, of the output layer.
+        weight: ``(C, D)``, of the output layer; a DTensor with ``Shard(0)`` over a mesh of one dimension: its
+            processes share the classes, have the same features and target, and find the same loss.
         target: ``(...)`` class indices, or ``(..., C)`` class probabilities, few of them above 0.
         bias: ``(C,)``, of the output layer.
         class_weight: ``(C,)`` weight of each class: the plain loss's `weight`.

@@ -17,6 +17,7 @@ from criterium.heads import (
     directions,
     distances,
 )
+from criterium.linear.placement import slices, whole
 from criterium.linear.sharded import Shard
 
 Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -172,18 +173,27 @@ class Layer(NamedTuple):
         return self._replace(weight=self.weight[classes].to(dtype), bias=bias, scale=scale)
 
 
+def layer_here(weight: Tensor, bias: Tensor | None = None) -> Layer:
+    """Return the linear layer of a weight and a bias, of DTensors the classes that this process holds."""
+    weight, bias, shard = slices(weight, bias)
+    return Layer(weight, bias, held=shard)
+
+
 def layer_of(head: nn.Module) -> Layer:
     """Return the layer that `head` is, but for the mean that DisMax adds: no loss depends on it."""
     if isinstance(head, nn.Linear):
-        return Layer(head.weight, head.bias)
+        return layer_here(head.weight, head.bias)
     if isinstance(head, NormalizedLinear):
-        return Layer(head.prototypes, scale=1 / head.temperature, unit=True)
+        scale = 1 / whole("temperature", head.temperature)
+        return layer_here(head.prototypes)._replace(scale=scale, unit=True)
     if isinstance(head, IsoMaxPlusHead):
-        divisor = head.temperature * (math.sqrt(2) if isinstance(head, DisMaxHead) else 1)
-        scale = head.distance_scale.abs().squeeze(0) / divisor
-        return Layer(head.prototypes, scale=scale, distance=True, unit=True)
+        temperature = whole("temperature", head.temperature)
+        divisor = temperature * (math.sqrt(2) if isinstance(head, DisMaxHead) else 1)
+        scale = whole("distance_scale", head.distance_scale).abs().squeeze(0) / divisor
+        return layer_here(head.prototypes)._replace(scale=scale, distance=True, unit=True)
     if isinstance(head, IsoMaxHead):
-        return Layer(head.prototypes, scale=1 / head.temperature, distance=True)
+        scale = 1 / whole("temperature", head.temperature)
+        return layer_here(head.prototypes)._replace(scale=scale, distance=True)
     raise ValueError(
         f"head: got {type(head).__name__}, expected torch.nn.Linear or one of criterium.heads"
         " (IsoMaxHead, IsoMaxPlusHead, DisMaxHead, NormalizedLinear)"

@@ -44,8 +44,12 @@ class LinearCriterion(nn.Module):
             the features, and the gradient of its own slice.
         options: what only the fused form has: `candidates` of `SmoothTopKSVMLoss`.
 
+    A head whose weight is a DTensor with ``Shard(0)``, as `torch.distributed.tensor.parallel.ColwiseParallel`
+    makes it, brings its processes along: no `group`.
+
     Raises:
-        ValueError: a head, criterion or option without a fused form.
+        ValueError: a head, criterion or option without a fused form; a process that holds no class; DTensors
+            placed otherwise.
 
     >>> import torch
     >>> from criterium import FocalLoss
@@ -59,8 +63,10 @@ class LinearCriterion(nn.Module):
     ) -> None:
         """Keep the head and the criterion."""
         super().__init__()
-        weight = layer_of(head).weight
-        self._shard = None if group is None else Shard.of(group, len(weight), weight.device)
+        layer = layer_of(head)
+        if group is not None and layer.held is not None:
+            raise ValueError("group: got a group, expected None for a head of DTensors: their mesh has one")
+        self._shard = None if group is None else Shard.of(group, len(layer.weight), layer.weight.device)
         self.head = head
         self.criterion = criterion
         self._added = options
@@ -80,9 +86,10 @@ class LinearCriterion(nn.Module):
         """Return the loss of features (..., D) for class indices (...), or class probabilities (..., C)."""
         criterion: Any = self.criterion
         own = {name: getattr(criterion, name) for name in OPTIONS[self._plain] if hasattr(criterion, name)}
+        layer = layer_of(self.head)
         loss: Tensor = fused_loss(
             self._plain,
-            layer_of(self.head)._replace(held=self._shard),
+            layer if self._shard is None else layer._replace(held=self._shard),
             features,
             target,
             class_weight=criterion.weight,

@@ -28,7 +28,14 @@ class Shard(NamedTuple):
         """Learn how many classes each process holds."""
         name: str = group.group_name
         counts = [int(count) for count in cls(name, 0, 0).gather(torch.tensor([held], device=device))]
-        return cls(name, sum(counts[: dist.get_rank(group)]), sum(counts))
+        return cls.at(name, counts, dist.get_rank(group))
+
+    @classmethod
+    def at(cls, group: str, counts: list[int], rank: int) -> Shard:
+        """Return the slice of a rank, from how many classes each process holds; all see the same error."""
+        if min(counts) < 1:
+            raise ValueError(f"head: got {counts} classes in the processes, expected at least 1 in each")
+        return cls(group, sum(counts[:rank]), sum(counts))
 
     def gather(self, value: Tensor) -> list[Tensor]:
         """Return the value of each process, in the order of ranks; all are of one shape."""

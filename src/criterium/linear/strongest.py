@@ -11,7 +11,9 @@ from torch import Tensor
 from criterium.linear import scan
 from criterium.linear.layer import Layer
 from criterium.linear.scan import Places, blocks
+from criterium.losses._one_pass import usable
 
+_IN_REGISTERS = 64  # leaders of a row, at most
 _CHUNK = 128  # classes whose noise is drawn at a time
 _BITS = (1 << 64) - 1
 
@@ -26,14 +28,21 @@ class Leaders:
 
     def see(self, scores: Tensor, first: int) -> None:
         """Take note of the scores (N, B) of the classes from `first` on."""
+        m = min(self.scores.shape[1], scores.shape[1])
+        if usable(scores) and m <= _IN_REGISTERS:
+            from criterium.linear import kernels
+
+            new, columns = kernels.block_leaders(scores, m)
+            self.merge(new, columns + first, slice(None))
+            return
         # Once some blocks have passed, few rows meet a class among their m strongest.
         rows = (scores.amax(dim=1) > self.scores[:, -1]).nonzero().squeeze(1)
         if len(rows) == 0:
             return
-        new, columns = scores[rows].topk(min(self.scores.shape[1], scores.shape[1]), dim=1)
+        new, columns = scores[rows].topk(m, dim=1)
         self.merge(new, columns + first, rows)
 
-    def merge(self, scores: Tensor, classes: Tensor, rows: Tensor) -> None:
+    def merge(self, scores: Tensor, classes: Tensor, rows: Tensor | slice) -> None:
         """Take note of the scores (R, n) of some classes (R, n) for some rows (R,)."""
         best, order = torch.cat([self.scores[rows], scores], dim=1).topk(self.scores.shape[1], dim=1)
         self.scores[rows] = best
@@ -46,7 +55,7 @@ class Leaders:
         everywhere = zip(*map(layer.shard.gather, (self.scores, self.classes)), strict=True)
         found = Leaders(self.scores, self.scores.shape[1])
         for scores, classes in everywhere:
-            found.merge(scores, classes, torch.arange(len(scores), device=scores.device))
+            found.merge(scores, classes, slice(None))
         return found
 
 
@@ -131,7 +140,7 @@ def _noised_kth(
     classes: int,
 ) -> tuple[Tensor, Tensor]:
     layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
-    number = int(layer.shard.gather(seed)[0])
+    number = int(layer.shard.gather(seed.to(features.device))[0])
     leaders = [Leaders(features, k) for _ in range(samples)]
     for part in blocks(layer, scan.block_size(len(features))):
         logits = layer.take(part, features.dtype).logits(features)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def complement_entropy(
@@ -96,11 +97,14 @@ def absent(logits: Tensor) -> float:
 
 
 @forming_gradient
-def _rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _formed(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     of = complement(logits.scatter(1, target.unsqueeze(1), absent(logits)))
     # ∂/∂s_j Σ P log P = P_j (z_j − Σ P z)
     share = 1 / logits.shape[1]
     return of.negative_entropy.squeeze(1) * share, of.slope(of.mean, share)
+
+
+_rows = in_one_pass(_formed, "complement")
 
 
 class ComplementEntropyLoss(Criterion):

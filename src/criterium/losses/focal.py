@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def focal_loss(
@@ -65,7 +66,13 @@ def focal_loss(
         return (distribution * focus(-table.log_softmax(dim=1))).sum(dim=1)
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
+        in_one_pass(rows, "focal", gamma),
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        dense=dense,
     )
 
 

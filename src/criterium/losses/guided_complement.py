@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 from criterium.losses.complement import absent, complement
 
 
@@ -73,7 +74,7 @@ def _guided(alpha: float) -> Rows:
         gradient = of.slope(of.mean + pull, guide).scatter(1, index, guide * pull)
         return -(guide * entropy).squeeze(1), gradient
 
-    return forming_gradient(formed)
+    return in_one_pass(forming_gradient(formed), "guided_complement", alpha)
 
 
 class GuidedComplementEntropyLoss(Criterion):

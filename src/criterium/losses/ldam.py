@@ -10,6 +10,7 @@ from torch import Tensor
 from criterium._checks import non_negative, positive
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def ldam_loss(
@@ -58,13 +59,15 @@ def ldam_loss(
     non_negative("max_margin", max_margin)
     positive("scale", scale)
 
-    def shifted(table: Tensor, index: Tensor) -> Tensor:
+    def margins(table: Tensor) -> Tensor:
         counts = counts_for(table, class_counts)
-        margins = scale * max_margin * (counts / counts.amin()).pow(-0.25)
-        own = index.unsqueeze(1)
-        return (scale * table).scatter_add(1, own, -margins[own])
+        return scale * max_margin * (counts / counts.amin()).pow(-0.25)
 
-    rows = cross_entropy_of(shifted)
+    def shifted(table: Tensor, index: Tensor) -> Tensor:
+        own = index.unsqueeze(1)
+        return (scale * table).scatter_add(1, own, -margins(table)[own])
+
+    rows = in_one_pass(cross_entropy_of(shifted), "cross_entropy", scale=scale, margin=margins)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )

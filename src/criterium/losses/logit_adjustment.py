@@ -7,6 +7,7 @@ from torch import Tensor
 from criterium._checks import non_negative
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def logit_adjusted_cross_entropy(
@@ -50,13 +51,14 @@ def logit_adjusted_cross_entropy(
     """
     non_negative("tau", tau)
 
-    def adjusted(table: Tensor, _: Tensor) -> Tensor:
+    def adjustment(table: Tensor) -> Tensor:
         counts = counts_for(table, class_counts)
-        return table + tau * (counts / counts.sum()).log()
+        return tau * (counts / counts.sum()).log()
 
-    rows = cross_entropy_of(adjusted)
+    dense = cross_entropy_of(lambda table, _: table + adjustment(table))
+    rows = in_one_pass(dense, "cross_entropy", shift=adjustment)
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=rows
+        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
     )
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def maxsup_loss(
@@ -61,7 +62,13 @@ def maxsup_loss(
         return F.cross_entropy(table, distribution + moved, reduction="none")
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
+        in_one_pass(rows, "maxsup", alpha),
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        dense=dense,
     )
 
 

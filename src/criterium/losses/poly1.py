@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._one_pass import in_one_pass
 
 
 def poly1_cross_entropy(
@@ -60,7 +61,13 @@ def poly1_cross_entropy(
         return (distribution * tilt(-table.log_softmax(dim=1))).sum(dim=1)
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
+        in_one_pass(rows, "poly1", epsilon),
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        dense=dense,
     )
 
 
