@@ -352,7 +352,7 @@ def test_fused_losses_take_the_kernels(name: str, monkeypatch: pytest.MonkeyPatc
     for kernel in ("softmax_sums", "softmax_slope_", "block_leaders"):
         plain = getattr(kernels, kernel)
         monkeypatch.setattr(kernels, kernel, lambda *of, f=plain, k=kernel: (seen.append(k), f(*of))[1])
-    monkeypatch.setattr(scan, "block_size", lambda rows: 4)
+    monkeypatch.setattr(scan, "block_size", lambda features: 4)
     if DEVICE == "cpu":
         monkeypatch.setattr(folds, "usable", lambda _: True)
         monkeypatch.setattr(strongest, "usable", lambda _: True)

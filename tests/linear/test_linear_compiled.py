@@ -33,7 +33,7 @@ CRITERIA = [
 
 @pytest.fixture(autouse=True)
 def _blocks_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(scan, "block_size", lambda rows: 4)
+    monkeypatch.setattr(scan, "block_size", lambda features: 4)
     yield
 
 

@@ -84,13 +84,13 @@ each_loss = pytest.mark.parametrize("loss", CASES, ids=str)
 
 @pytest.fixture(params=[4, 7, C, 100], ids="block={}".format)
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(scan, "block_size", lambda rows: request.param)
+    monkeypatch.setattr(scan, "block_size", lambda features: request.param)
     return int(request.param)
 
 
 @pytest.fixture(autouse=True)
 def _blocks_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(scan, "block_size", lambda rows: 4)
+    monkeypatch.setattr(scan, "block_size", lambda features: 4)
     yield
 
 

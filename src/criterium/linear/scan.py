@@ -19,13 +19,16 @@ from criterium.linear.folds import FOLDS
 from criterium.linear.gradients import Gradients
 from criterium.linear.layer import Layer
 
-_BLOCK = 1 << 19  # logits held at once: 2 MiB, so that what is done with them stays in a core's cache
+# Logits held at once: on a CPU 2 MiB, so that what is done with them stays in a core's cache; elsewhere 128,
+# as many as keep a GPU busy.
+_BLOCK, _BLOCK_ELSEWHERE = 1 << 19, 1 << 25
 _LEAST = 128  # classes in a block, below which a matrix product is slow
 
 
-def block_size(rows: int) -> int:
-    """Return how many classes make a block."""
-    return max(_LEAST, _BLOCK // max(1, rows))
+def block_size(features: Tensor) -> int:
+    """Return how many classes make a block for features (N, D)."""
+    held = _BLOCK if features.device.type == "cpu" else _BLOCK_ELSEWHERE
+    return max(_LEAST, held // max(1, len(features)))
 
 
 def blocks(layer: Layer, size: int) -> Iterator[slice]:
@@ -207,7 +210,7 @@ _forward.register_autograd(_gradients, setup_context=_keep)
 def _folded(
     features: Tensor, layer: Layer, fold: Fold, columns: Tensor, picked: Tensor, labels: Tensor | None
 ) -> tuple[State, State]:
-    size = block_size(len(features))
+    size = block_size(features)
     places = Places(columns, layer, size)
     state: State | None = None
     for part in blocks(layer, size):
@@ -239,7 +242,7 @@ def _add_blocks(
         tuple(found[1 + number :]),
         tuple(upstream[:number]),
     )
-    size = block_size(len(columns))
+    size = block_size(features)
     places = Places(columns, layer, size)
     by_picked: Tensor | None = None
     for part in blocks(layer, size):

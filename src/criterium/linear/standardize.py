@@ -23,7 +23,7 @@ def standardized(layer: Layer, features: Tensor, counts: Tensor) -> Layer:
     """
     if layer.distance or layer.unit or layer.scale is not None:
         raise ValueError("standardize: got True, expected False for a head that is not torch.nn.Linear")
-    gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(len(features)))
+    gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(features))
     # In float64, in which a mean that is large beside the deviation leaves digits enough.
     rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double() * counts.unsqueeze(1)
     number = counts.sum() * layer.classes

@@ -83,7 +83,7 @@ def _strongest(
     classes: int,
 ) -> Tensor:
     layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
-    size = scan.block_size(len(features))
+    size = scan.block_size(features)
     leaders = Leaders(features, m - 1)
     places = Places(index.unsqueeze(1), layer, size)
     for part in blocks(layer, size):
@@ -142,7 +142,7 @@ def _noised_kth(
     layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
     number = int(layer.shard.gather(seed.to(features.device))[0])
     leaders = [Leaders(features, k) for _ in range(samples)]
-    for part in blocks(layer, scan.block_size(len(features))):
+    for part in blocks(layer, scan.block_size(features)):
         logits = layer.take(part, features.dtype).logits(features)
         start = first + part.start
         for sample, leader in enumerate(leaders):
