@@ -202,6 +202,25 @@ def test_json_is_json_and_nothing_else(tmp_path: Path, quick: None) -> None:
     assert found["cells"]["exact"]["top1_error"]["low"] is None
 
 
+def test_fused_training_gives_the_same_table(tmp_path: Path) -> None:
+    tables = []
+    for fused in ((), ("--fused",)):
+        out = tmp_path / f"race{len(fused)}"
+        result = criterium(
+            "compare", "cross-entropy", "exact", "--seeds", 1, *FAST, *fused, "--out", out, "--json"
+        )
+        assert result.exit_code == 0, result.output
+        assert json.loads((out / "config.json").read_text())["plan"]["recipe"]["fused"] is bool(fused)
+        tables.append(json.loads(result.stdout)["cells"])
+    for plain, other in zip(*(table.values() for table in tables), strict=True):
+        assert plain["top1_error"]["mean"] == other["top1_error"]["mean"] < 0.5
+        assert plain["nll"]["mean"] == pytest.approx(other["nll"]["mean"], rel=1e-4)
+    refused = criterium("train", "topk", *FAST[:4], "--fused", "--out", tmp_path / "none")
+    assert refused.exit_code == 2
+    assert "candidates: got None, expected a number" in refused.output
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("what", "name"),
     [("objectives", "dismax"), ("models", "resnet20"), ("data", "folder:DIR"), ("metrics", "auroc")],

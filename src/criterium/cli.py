@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,12 +78,53 @@ CompressActivations = Annotated[
 Fused = Annotated[
     bool, typer.Option("--fused", help="Train without the matrix of logits: for very many classes.")
 ]
+_RECIPE: dict[str, tuple[Any, Any]] = {
+    "epochs": (Epochs, 30),
+    "batch_size": (BatchSize, 64),
+    "optimizer": (Optimizer, "sgd"),
+    "learning_rate": (LearningRate, None),
+    "weight_decay": (WeightDecay, None),
+    "schedule": (Schedule, "cosine"),
+    "warmup": (Warmup, 0.05),
+    "clip": (Clip, None),
+    "augment": (Augment, "none"),
+    "cutmix": (Cutmix, 0.0),
+    "orthogonal": (Orthogonal, None),
+    "compress_activations": (CompressActivations, None),
+    "fused": (Fused, False),
+}
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to. [default: a new one under runs]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished comparison.")]
+
+
+def _takes_recipe(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a recipe, but those left out, where it has its parameter `recipe`."""
+    options = {name: option for name, option in _RECIPE.items() if name not in left_out}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(**given: Any) -> None:
+            recipe = {name: given.pop(name) for name in options}
+            command(**given, recipe=recipe)
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            if parameter.name != "recipe":
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+                for name, (kind, default) in options.items()
+            ]
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapped
+
+    return decorate
 
 
 @app.callback(invoke_without_command=True)
@@ -98,7 +140,9 @@ def _root(
 
 
 @app.command(short_help="Train several objectives and compare them.")
+@_takes_recipe()
 def compare(
+    *,
     context: typer.Context,
     names: Annotated[
         list[str] | None,
@@ -122,19 +166,7 @@ def compare(
     tune: Annotated[
         int, typer.Option(help="Settings to try for each objective on validation rows; 0: as published.")
     ] = 4,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = "sgd",
-    learning_rate: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    schedule: Schedule = "cosine",
-    warmup: Warmup = 0.05,
-    clip: Clip = None,
-    augment: Augment = "none",
-    cutmix: Cutmix = 0.0,
-    orthogonal: Orthogonal = None,
-    compress_activations: CompressActivations = None,
-    fused: Fused = False,
+    recipe: dict[str, Any],
     device: Device = "auto",
     precision: Precision = "auto",
     jobs: Annotated[
@@ -171,21 +203,7 @@ def compare(
                     label=label,
                     ood=ood,
                     hierarchy=hierarchy,
-                    recipe=_recipe(
-                        epochs=epochs,
-                        batch_size=batch_size,
-                        optimizer=optimizer,
-                        learning_rate=learning_rate,
-                        weight_decay=weight_decay,
-                        schedule=schedule,
-                        warmup=warmup,
-                        clip=clip,
-                        augment=augment,
-                        cutmix=cutmix,
-                        orthogonal=orthogonal,
-                        compress_activations=_bits_or_level(compress_activations),
-                        fused=fused,
-                    ),
+                    recipe=_recipe(recipe),
                     device=device,
                     precision=precision,
                     jobs=jobs,
@@ -196,7 +214,9 @@ def compare(
 
 
 @app.command(short_help="Train one objective once.")
+@_takes_recipe()
 def train(
+    *,
     objective: Annotated[
         str, typer.Argument(metavar="OBJECTIVE", help="Which (see: criterium list objectives).")
     ],
@@ -208,19 +228,7 @@ def train(
     model: Model = "mlp",
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
     k: K = None,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = "sgd",
-    learning_rate: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    schedule: Schedule = "cosine",
-    warmup: Warmup = 0.05,
-    clip: Clip = None,
-    augment: Augment = "none",
-    cutmix: Cutmix = 0.0,
-    orthogonal: Orthogonal = None,
-    compress_activations: CompressActivations = None,
-    fused: Fused = False,
+    recipe: dict[str, Any],
     device: Device = "auto",
     precision: Precision = "auto",
     out: Out = None,
@@ -243,21 +251,7 @@ def train(
                 label=label,
                 ood=ood,
                 hierarchy=hierarchy,
-                recipe=_recipe(
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    optimizer=optimizer,
-                    learning_rate=learning_rate,
-                    weight_decay=weight_decay,
-                    schedule=schedule,
-                    warmup=warmup,
-                    clip=clip,
-                    augment=augment,
-                    cutmix=cutmix,
-                    orthogonal=orthogonal,
-                    compress_activations=_bits_or_level(compress_activations),
-                    fused=fused,
-                ),
+                recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
                 jobs=1,
@@ -268,7 +262,9 @@ def train(
 
 
 @app.command(short_help="Rank architectures without training them.")
+@_takes_recipe("orthogonal", "compress_activations", "fused")
 def search(
+    *,
     space: Annotated[str, typer.Option(help="resnet, mlp or timm:PATTERN.")] = "resnet",
     budget: Annotated[int, typer.Option(help="Networks to score.")] = 100,
     train: Annotated[
@@ -280,16 +276,7 @@ def search(
     label: Label = None,
     ood: Ood = None,
     seed: Annotated[int, typer.Option(help="Of the networks drawn, their weights and batches.")] = 0,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = "sgd",
-    learning_rate: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    schedule: Schedule = "cosine",
-    warmup: Warmup = 0.05,
-    clip: Clip = None,
-    augment: Augment = "none",
-    cutmix: Cutmix = 0.0,
+    recipe: dict[str, Any],
     device: Device = "auto",
     precision: Precision = "auto",
     jobs: Annotated[
@@ -317,18 +304,7 @@ def search(
                 data_dir=data_dir,
                 label=label,
                 ood=ood,
-                recipe=_recipe(
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    optimizer=optimizer,
-                    learning_rate=learning_rate,
-                    weight_decay=weight_decay,
-                    schedule=schedule,
-                    warmup=warmup,
-                    clip=clip,
-                    augment=augment,
-                    cutmix=cutmix,
-                ),
+                recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
                 jobs=jobs,
@@ -427,10 +403,12 @@ def _bits_or_level(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def _recipe(**values: Any) -> Recipe:
+def _recipe(given: dict[str, Any]) -> Recipe:
     from criterium.training import Recipe
 
-    return Recipe(**values)
+    if "compress_activations" in given:
+        given = given | {"compress_activations": _bits_or_level(given["compress_activations"])}
+    return Recipe(**given)
 
 
 @contextmanager

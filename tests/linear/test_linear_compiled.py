@@ -26,6 +26,7 @@ CRITERIA = [
     criterium.MulticlassHingeLoss(),
     criterium.ZeroOneRelaxationLoss(),
     criterium.ExactLoss(standardize=True, margin=0.5),
+    criterium.ExactLoss(k=2, log=True),
     criterium.TopKCrossEntropyLoss(p_k=(0.5, 0.5), candidates=6),
     criterium.NoisedTopKHingeLoss(k=2),
 ]
@@ -100,13 +101,14 @@ def operands() -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("fold", sorted(FOLDS))
 def test_operators_are_what_they_say(fold: str) -> None:
     features, weight, bias = operands()
-    columns = torch.arange(N).unsqueeze(1)
+    columns = torch.arange(N).unsqueeze(1) + (torch.arange(3) if fold == "rivals" else 0)
     numbers = {
         "softmax": [1.0],
         "spread": [],
         "groups": [1.0, 1.0],
         "hinge": [1.0],
         "win": [float(C), 1.0, -1.0],
+        "rivals": [float(C), 2.0, 1.0, -1.0, 0.0],
     }.get(fold, [1.0, 0.5, 0.5])
     labels = (torch.arange(C) % 3).unsqueeze(0) if fold == "groups" else None
     arguments: tuple[Any, ...] = (features, weight, bias, None, columns, labels, fold, numbers, *WHOLE)

@@ -39,9 +39,11 @@ def launched(launcher: list[str], text: str, folder: Path) -> list[float]:
     """Return the losses that the first of two processes prints."""
     script = folder / "train.py"
     script.write_text(text, encoding="utf-8")
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
+    environment["PYTHONPATH"] = str(Path(criterium.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-m", *launcher, str(script)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"},
+        env=os.environ | environment,
         cwd=folder,
         capture_output=True,
         text=True,

@@ -36,6 +36,8 @@ CRITERIA = [
     criterium.ZeroOneRelaxationLoss(kind="beta_bernoulli", a=0.5, b=-1.0),
     criterium.ExactLoss(),
     criterium.ExactLoss(standardize=True),
+    criterium.ExactLoss(k=3, temperature=0.5),
+    criterium.ExactLoss(k=2, log=True, margin=0.5),
     criterium.TopKCrossEntropyLoss(p_k=(0.5, 0.5), candidates=5),
     criterium.TopKSVMLoss(k=2),
     criterium.NoisedTopKHingeLoss(k=2, samples=3),

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from criterium._checks import at_least
 from criterium.linear.layer import Layer
-from criterium.linear.parts import Form, Plain, check_by, of_few, per_class
+from criterium.linear.parts import Form, Plain, of_few, per_class
 from criterium.linear.scan import scan
 from criterium.linear.strongest import noised_kth, strongest
 from criterium.losses._contract import Rows
-from criterium.losses.noised_topk import noised_topk_hinge
+from criterium.losses.noised_topk import check_options
 from criterium.losses.smooth_topk_svm import topk_svm
 
 
@@ -62,7 +62,7 @@ def noised_form(
     if noise is not None:
         raise ValueError("noise: got a tensor, expected None: the fused form draws its own; see generator")
     number = samples
-    check_by(noised_topk_hinge, k=k, epsilon=epsilon, margin=margin, scale=scale, samples=samples)
+    check_options(k, epsilon, margin, scale, samples)
     if k >= layer.classes:
         raise ValueError(f"k: got {k}, expected at most C - 1 = {layer.classes - 1}")
     if isinstance(margin, Tensor) and margin.dim():

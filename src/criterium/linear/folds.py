@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from criterium.linear.fold import Block, Code, Fold, State
+from criterium.linear.rivals import Rivals
+from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge
 from criterium.losses.zero_one import step_slope, zero_one_relaxation
@@ -36,6 +38,10 @@ class Softmax:
 
     def of(self, block: Block) -> State:
         """Return the largest logit, Σ e^z and Σ e^z z, z the logits less the largest."""
+        if usable(block.logits):
+            from criterium.linear import kernels
+
+            return kernels.softmax_sums(block.logits, block.hidden, bool(self.entropy))
         return self.of_logits(block.hide(absent(block.logits)))
 
     def of_logits(self, logits: Tensor) -> State:
@@ -71,6 +77,13 @@ class Softmax:
         self, block: Block, statistics: State, kept: State, upstream: State
     ) -> tuple[Tensor, Tensor | None]:
         """Return P (u + v (log P − Σ P log P)) for upstream factors u, v."""
+        if usable(block.logits):
+            from criterium.linear import kernels
+
+            log_sum, *entropy = statistics
+            return kernels.softmax_slope_(
+                block.logits, block.hidden, log_sum, *upstream[:1], *entropy, *upstream[1:]
+            ), None
         return self.of_slope(block.hide(absent(block.logits)), statistics, upstream), None
 
     def of_slope(self, logits: Tensor, statistics: State, upstream: State) -> Tensor:
@@ -358,5 +371,6 @@ FOLDS: dict[str, Callable[..., Fold]] = {
     "polynomial": partial(ZeroOne, "polynomial"),
     "beta_bernoulli": partial(ZeroOne, "beta_bernoulli"),
     "win": Win,
+    "rivals": Rivals,
 }
 """What makes each fold of its fields again."""

@@ -13,7 +13,7 @@ from criterium.linear.layer import Layer, layer_here
 from criterium.linear.parts import Plain, cross_entropy
 from criterium.linear.placement import whole
 from criterium.linear.standardize import standardized
-from criterium.losses._contract import _expectation, per_example_loss
+from criterium.losses._contract import expectation, per_example_loss
 from criterium.losses.complement import complement_entropy
 from criterium.losses.exact import exact_loss
 from criterium.losses.focal import focal_loss
@@ -90,7 +90,7 @@ def fused_loss(
                 f"target: got {entries} class probabilities above 0 in {len(distribution)} rows, expected at"
                 f" most {_MOST} a row on average: the fused form makes the loss of each"
             )
-        return _expectation(rows)(table, distribution)
+        return expectation(rows)(table, distribution)
 
     losses = per_example_loss(
         lambda _, index: rows(table, index),

@@ -77,8 +77,8 @@ class LinearCriterion(nn.Module):
                     " criterium.LabelSmoothingCrossEntropyLoss"
                 )
             self._plain = cross_entropy
-        elif isinstance(criterion, Criterion) and criterion._function in FORMS:
-            self._plain = criterion._function
+        elif isinstance(criterion, Criterion) and criterion.function in FORMS:
+            self._plain = criterion.function
         else:
             raise ValueError(f"criterion: {type(criterion).__name__} has no fused form")
 

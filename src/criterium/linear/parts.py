@@ -46,12 +46,3 @@ def per_class(name: str, values: Tensor, layer: Layer) -> None:
         raise ValueError(
             f"{name}: got shape {tuple(values.shape)}, expected ({classes},), one number a class"
         )
-
-
-def check_by(plain: Plain, **options: Any) -> None:
-    """Let the plain loss check its options, on no rows."""
-    classes = 2 + int(options.get("k") or 0)
-    margin = options.get("margin")
-    if isinstance(margin, Tensor) and margin.dim() == 1:
-        classes = len(margin)
-    plain(torch.zeros(0, classes), torch.zeros(0, dtype=torch.long), **options)

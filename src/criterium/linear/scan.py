@@ -110,7 +110,7 @@ def _forward(
     if not fold:
         return [picked]
     statistics, kept = _folded(features, layer, FOLDS[fold](*numbers), columns, picked, labels)
-    return [picked, *statistics, *kept]
+    return [picked, *(value.contiguous() for value in (*statistics, *kept))]
 
 
 @_forward.register_fake

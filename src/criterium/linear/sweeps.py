@@ -16,14 +16,16 @@ from torch.nn import functional as F
 from criterium._checks import choice, non_negative, positive
 from criterium.linear.folds import Groups, Hinge, Softmax, Spread, Win, ZeroOne
 from criterium.linear.layer import Layer
-from criterium.linear.parts import Form, Plain, check_by, cross_entropy, of_few, per_class, statistics_of
+from criterium.linear.parts import Form, Plain, cross_entropy, of_few, per_class, statistics_of
+from criterium.linear.rivals import Rivals
+from criterium.linear.scan import scan
+from criterium.linear.strongest import strongest
+from criterium.losses import exact, zero_one
 from criterium.losses import hierarchical_complement as hcot
-from criterium.losses._class_counts import check_counts
 from criterium.losses._contract import Rows
-from criterium.losses.exact import exact_loss
-from criterium.losses.hinge import multiclass_hinge
-from criterium.losses.label_smoothing import label_smoothing_cross_entropy
-from criterium.losses.zero_one import zero_one_relaxation
+from criterium.losses.label_smoothing import check_smoothing
+from criterium.losses.ldam import margins
+from criterium.losses.logit_adjustment import adjustment
 
 
 def softmax_form(plain: Plain) -> Form:
@@ -46,36 +48,30 @@ def isomax_form(layer: Layer, *, entropic_scale: float) -> Rows:
 
 def logit_adjusted_form(layer: Layer, *, class_counts: Tensor, tau: float) -> Rows:
     """Return rows of logit adjustment: cross-entropy with another bias."""
-    counts = _counts(layer, class_counts)
-    return softmax_form(cross_entropy)(
-        layer.shifted(non_negative("tau", tau) * (counts / counts.sum()).log())
-    )
+    return softmax_form(cross_entropy)(layer.shifted(adjustment(class_counts, tau, _shape(layer))))
 
 
 def ldam_form(layer: Layer, *, class_counts: Tensor, max_margin: float, scale: float) -> Rows:
     """Return rows of LDAM: cross-entropy of scaled logits, with a margin off the own one."""
-    counts = _counts(layer, class_counts)
-    widest = positive("scale", scale) * non_negative("max_margin", max_margin)
-    margins = widest * (counts / counts.amin()).pow(-0.25)
+    margin = margins(class_counts, max_margin, scale, _shape(layer))
     scaled = layer.scaled(scale)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
         own, rest = statistics_of(features, scaled, index, Softmax())
-        return of_few(cross_entropy, torch.stack([own - margins[index], rest], dim=1))
+        return of_few(cross_entropy, torch.stack([own - margin[index], rest], dim=1))
 
     return rows
 
 
-def _counts(layer: Layer, class_counts: Tensor) -> Tensor:
-    check_counts(class_counts)
-    per_class("class_counts", class_counts, layer)
+def _shape(layer: Layer) -> Tensor:
+    """Return something of the shape, type and device of one row of logits, in no memory."""
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
-    return class_counts.to(device=layer.weight.device, dtype=dtype)
+    return layer.weight.new_zeros((), dtype=dtype).expand(1, layer.classes)
 
 
 def label_smoothing_form(layer: Layer, *, smoothing: float) -> Rows:
     """Return rows of label smoothing."""
-    check_by(label_smoothing_cross_entropy, smoothing=smoothing)
+    check_smoothing(smoothing)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
         own, rest, total, _, _ = statistics_of(features, layer, index, Spread())
@@ -124,8 +120,8 @@ def guided_form(layer: Layer, *, alpha: float) -> Rows:
 
 def hierarchical_form(layer: Layer, *, groups: Tensor, level: str) -> Rows:
     """Return rows of hierarchical complement entropy."""
-    choice("level", level, hcot._LEVELS)
-    per_class("groups", hcot._whole_numbers(groups), layer)
+    choice("level", level, hcot.LEVELS)
+    per_class("groups", hcot.whole_numbers(groups), layer)
     labels = groups.to(layer.weight.device).reshape(-1, layer.classes)
     dense = torch.stack([each.unique(return_inverse=True)[1] for each in labels])
     sizes = torch.stack([each.bincount()[each] for each in dense])  # (levels, C)
@@ -148,7 +144,7 @@ def hierarchical_form(layer: Layer, *, groups: Tensor, level: str) -> Rows:
 
 def hinge_form(layer: Layer, *, margin: float) -> Rows:
     """Return rows of the multi-class hinge."""
-    check_by(multiclass_hinge, margin=margin)
+    non_negative("margin", margin)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
         _, loss = statistics_of(features, layer, index, Hinge(margin))
@@ -161,7 +157,7 @@ def zero_one_form(
     layer: Layer, *, kind: str, temperature: float, a: float | Tensor, b: float | Tensor
 ) -> Rows:
     """Return rows of a relaxed zero-one loss."""
-    check_by(zero_one_relaxation, kind=kind, temperature=temperature, a=a, b=b)
+    zero_one.check_options(kind, temperature, a, b)
     fold = ZeroOne(kind, temperature, _number("a", a), _number("b", b))
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
@@ -177,19 +173,21 @@ def _number(name: str, value: float | Tensor) -> float:
 
 
 def exact_form(layer: Layer, *, temperature: float, margin: float | None, k: int, log: bool) -> Rows:
-    """Return rows of EXACT at k = 1, as the plain form computes it in float32, also in float64."""
-    check_by(exact_loss, temperature=temperature, margin=margin)
-    _only("k", k, 1)
-    _only("log", log, False)
-
-    fold = Win(layer.classes, temperature, -1.0 if margin is None else margin)
+    """Return rows of EXACT, as the plain form computes it in float32, also in float64."""
+    exact.check_options(temperature, margin, k)
+    limit = -1.0 if margin is None else margin
+    if k == 1 and not log:
+        win = Win(layer.classes, temperature, limit)
+        return lambda features, index: 1 - statistics_of(features, layer, index, win)[1]
+    if k >= layer.classes:
+        raise ValueError(f"k: got {k}, expected fewer than C = {layer.classes}")
+    fold = Rivals(layer.classes, k, temperature, limit, log)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
-        return 1 - statistics_of(features, layer, index, fold)[1]
+        picked, chance, by_few = scan(features, layer, strongest(features, layer, index, k + 1), fold)
+        gap = fold.gaps(picked[:, :1] - picked[:, 1:])
+        # The fold knows the derivative of the chance by the gaps of these few too: 0 times it, followed.
+        chance = chance + (by_few.detach() * (gap - gap.detach())).sum(dim=1)
+        return -chance if log else 1 - chance
 
     return rows
-
-
-def _only(name: str, value: object, supported: object) -> None:
-    if value != supported:
-        raise ValueError(f"{name}: got {value!r}, expected {supported!r}: the fused form knows no other")

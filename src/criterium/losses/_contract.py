@@ -72,7 +72,7 @@ def _apply(
     if soft:
         distribution = _classes_last(target).to(dtype)
         table = table if prepare is None else prepare(table, None)
-        losses = (dense or _expectation(rows))(table, distribution)
+        losses = (dense or expectation(rows))(table, distribution)
         scale = None if class_weight is None else distribution @ class_weight
         valid = None
     else:
@@ -165,7 +165,7 @@ class forming_gradient:
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the ``(M,)`` losses."""
         loss: Tensor
-        if torch.compiler.is_compiling() or _transforming():
+        if torch.compiler.is_compiling() or transforming():
             loss = _TransformedGradient.apply(logits, target, self._function)[0]  # type: ignore[no-untyped-call]
         elif logits.requires_grad and torch.is_grad_enabled():
             loss = _FormedGradient.apply(logits, target, self._function, False)  # type: ignore[no-untyped-call]
@@ -175,14 +175,14 @@ class forming_gradient:
 
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean of at least one loss in the same step of autograd."""
-        if torch.compiler.is_compiling() or _transforming() or not logits.requires_grad:
+        if torch.compiler.is_compiling() or transforming() or not logits.requires_grad:
             return self(logits, target).mean()
         loss: Tensor = _FormedGradient.apply(logits, target, self._function, True)  # type: ignore[no-untyped-call]
         return loss
 
 
 # Whether torch.func is at work. PyTorch has no public name for it; without this one, always say yes.
-_transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def _gradient(ctx: Any) -> Tensor:
@@ -239,7 +239,9 @@ class _TransformedGradient(torch.autograd.Function):
         return (loss.reshape(shape[:2]), gradient.reshape(shape)), (0, 0)
 
 
-def _expectation(rows: Rows) -> Rows:
+def expectation(rows: Rows) -> Rows:
+    """Return rows of soft targets: the expectation of a loss over the classes that have mass."""
+
     def expected(table: Tensor, distribution: Tensor) -> Tensor:
         # One evaluation for each class that has mass: two a row for mixup and CutMix.
         row, column = (distribution > 0).nonzero(as_tuple=True)
@@ -303,7 +305,7 @@ class Criterion(nn.Module):
     ) -> None:
         """Keep `function` and its options."""
         super().__init__()
-        self._function = function
+        self.function = function
         self._options = tuple(options)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
@@ -316,7 +318,7 @@ class Criterion(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of `logits` for `target`, shaped as for `torch.nn.CrossEntropyLoss`."""
-        return self._function(
+        return self.function(
             logits,
             target,
             weight=self.weight,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from criterium.losses._contract import Rows, _transforming, forming_gradient
+from criterium.losses._contract import Rows, forming_gradient, transforming
 
 _TRITON = importlib.util.find_spec("triton") is not None
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -23,7 +23,7 @@ def usable(logits: Tensor) -> bool:
         logits.is_cuda
         and _TRITON
         and logits.dtype in _TYPES
-        and not (torch.compiler.is_compiling() or _transforming())
+        and not (torch.compiler.is_compiling() or transforming())
     )
 
 

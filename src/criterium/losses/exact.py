@@ -121,7 +121,7 @@ def exact_loss(
 
 def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: bool = False) -> Rows:
     """Return the rows of P or log P, or of what is `lost`: 1 - P or -log P."""
-    _check_options(temperature, margin, k)
+    check_options(temperature, margin, k)
     chance = log_top_probability if log else top_probability
     scale = (1 if lost else -1) / temperature
 
@@ -153,7 +153,8 @@ def _standardize(table: Tensor, valid: Tensor | None) -> Tensor:
     return centred * variance.where(variance > 0, torch.ones_like(variance)).rsqrt()
 
 
-def _check_options(temperature: float, margin: float | None, k: int) -> None:
+def check_options(temperature: float, margin: float | None, k: int) -> None:
+    """Raise a `ValueError` for an option out of range."""
     positive("temperature", temperature)
     if margin is not None:
         non_negative("margin", margin)
@@ -183,7 +184,7 @@ class ExactLoss(Criterion):
         reduction: str = "mean",
     ) -> None:
         """Keep the options of `exact_loss`."""
-        _check_options(temperature, margin, k)
+        check_options(temperature, margin, k)
         super().__init__(
             exact_loss,
             weight=weight,

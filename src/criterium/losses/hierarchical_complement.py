@@ -9,7 +9,8 @@ from criterium._checks import choice
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
 from criterium.losses.complement import absent, complement
 
-_LEVELS = ("both", "inner", "outer")
+LEVELS = ("both", "inner", "outer")
+"""Which parts of the wrong classes count: those in the true class's group, outside it, or both."""
 
 
 def hierarchical_complement_entropy(
@@ -60,13 +61,14 @@ def hierarchical_complement_entropy(
     groups and more levels are not in it. They divide by 1 − p + 1e-7 and clamp logarithms at 1e-10, which
     makes terms vanish, and wrong in float32, for a sure model. Here both are formed in log-space.
     """
-    rows = _rows(_whole_numbers(groups), choice("level", level, _LEVELS))
+    rows = _rows(whole_numbers(groups), choice("level", level, LEVELS))
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 
-def _whole_numbers(groups: Tensor) -> Tensor:
+def whole_numbers(groups: Tensor) -> Tensor:
+    """Return `groups` if they are (C,) or (L, C) whole numbers, else raise a `ValueError`."""
     if groups.dtype == torch.bool or groups.is_floating_point() or groups.is_complex():
         raise ValueError(f"groups: got dtype {groups.dtype}, expected whole numbers")
     if not 1 <= groups.dim() <= 2 or groups.numel() == 0:
@@ -133,6 +135,6 @@ class HierarchicalComplementEntropyLoss(Criterion):
             weight=weight,
             ignore_index=ignore_index,
             reduction=reduction,
-            groups=_whole_numbers(groups),
-            level=choice("level", level, _LEVELS),
+            groups=whole_numbers(groups),
+            level=choice("level", level, LEVELS),
         )

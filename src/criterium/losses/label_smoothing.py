@@ -48,7 +48,7 @@ def label_smoothing_cross_entropy(
     *Deviations*: `weight` multiplies the loss of a row by the weight of its class, as everywhere here;
     `torch.nn.CrossEntropyLoss` weights the classes to which the target is spread. Without it they agree.
     """
-    share = _check(smoothing)
+    share = check_smoothing(smoothing)
 
     reference = cross_entropy_of(lambda table, _: table, label_smoothing=share)
     rows = in_one_pass(reference, "label_smoothing", share)
@@ -62,7 +62,8 @@ def label_smoothing_cross_entropy(
     )
 
 
-def _check(smoothing: float) -> float:
+def check_smoothing(smoothing: float) -> float:
+    """Return `smoothing` if it is a share from 0 to 1, else raise a `ValueError`."""
     if not non_negative("smoothing", smoothing) <= 1:
         raise ValueError(f"smoothing: got {smoothing!r}, expected a number from 0 to 1")
     return smoothing
@@ -90,5 +91,5 @@ class LabelSmoothingCrossEntropyLoss(Criterion):
             weight=weight,
             ignore_index=ignore_index,
             reduction=reduction,
-            smoothing=_check(smoothing),
+            smoothing=check_smoothing(smoothing),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -56,21 +57,23 @@ def ldam_loss(
 
     *Deviations*: none in the numbers; the scale and margins are not tied to a device.
     """
-    non_negative("max_margin", max_margin)
-    positive("scale", scale)
-
-    def margins(table: Tensor) -> Tensor:
-        counts = counts_for(table, class_counts)
-        return scale * max_margin * (counts / counts.amin()).pow(-0.25)
+    margin = partial(margins, class_counts, max_margin, scale)
 
     def shifted(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        return (scale * table).scatter_add(1, own, -margins(table)[own])
+        return (scale * table).scatter_add(1, own, -margin(table)[own])
 
-    rows = in_one_pass(cross_entropy_of(shifted), "cross_entropy", scale=scale, margin=margins)
+    rows = in_one_pass(cross_entropy_of(shifted), "cross_entropy", scale=scale, margin=margin)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
+
+
+def margins(class_counts: Tensor, max_margin: float, scale: float, table: Tensor) -> Tensor:
+    """Return the margin (C,) of each class, in scaled logits, for (M, C) logits."""
+    widest = positive("scale", scale) * non_negative("max_margin", max_margin)
+    counts = counts_for(table, class_counts)
+    return widest * (counts / counts.amin()).pow(-0.25)
 
 
 def effective_number_weight(class_counts: Tensor, *, beta: float = 0.9999) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from criterium._checks import non_negative
@@ -49,17 +51,18 @@ def logit_adjusted_cross_entropy(
     Paper: Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314: the logit
     adjusted softmax cross-entropy.
     """
-    non_negative("tau", tau)
-
-    def adjustment(table: Tensor) -> Tensor:
-        counts = counts_for(table, class_counts)
-        return tau * (counts / counts.sum()).log()
-
-    dense = cross_entropy_of(lambda table, _: table + adjustment(table))
-    rows = in_one_pass(dense, "cross_entropy", shift=adjustment)
+    shift = partial(adjustment, class_counts, tau)
+    dense = cross_entropy_of(lambda table, _: table + shift(table))
+    rows = in_one_pass(dense, "cross_entropy", shift=shift)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
     )
+
+
+def adjustment(class_counts: Tensor, tau: float, table: Tensor) -> Tensor:
+    """Return what is added to the logits of each class (C,), for (M, C) logits."""
+    counts = counts_for(table, class_counts)
+    return non_negative("tau", tau) * (counts / counts.sum()).log()
 
 
 class LogitAdjustedCrossEntropyLoss(Criterion):

@@ -73,7 +73,7 @@ def noised_topk_hinge(
     Deviations from the authors' code: those of `criterium.sorting.noised_kth`; the margins of classes
     are given, not computed from counts, and keep the logits' precision; ``samples=None`` is new.
     """
-    _check(k, epsilon, margin, scale, samples)
+    check_options(k, epsilon, margin, scale, samples)
     exact = samples is None and noise is None
 
     def margins(table: Tensor) -> Tensor | float:
@@ -148,7 +148,7 @@ class NoisedTopKHingeLoss(Criterion):
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""
-        _check(k, epsilon, margin, scale, samples)
+        check_options(k, epsilon, margin, scale, samples)
         super().__init__(
             noised_topk_hinge,
             k=k,
@@ -164,7 +164,8 @@ class NoisedTopKHingeLoss(Criterion):
         )
 
 
-def _check(k: int, epsilon: float, margin: float | Tensor, scale: float, samples: int | None) -> None:
+def check_options(k: int, epsilon: float, margin: float | Tensor, scale: float, samples: int | None) -> None:
+    """Raise a `ValueError` for an option out of range."""
     at_least("k", k, 1)
     non_negative("epsilon", epsilon)
     positive("scale", scale)

@@ -66,7 +66,7 @@ def zero_one_relaxation(
     *Deviations*: a and b are arguments, not parameters of the module, which the authors' training script
     leaves out of the optimiser; the logarithm is formed in log-space, so it is finite for any a and b.
     """
-    _check(kind, temperature, a, b)
+    check_options(kind, temperature, a, b)
     rows = {
         "sigmoid": _sigmoid(temperature),
         "polynomial": _polynomial(temperature),
@@ -130,7 +130,8 @@ def step_slope(beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0
     return share.mul_((-lead).sigmoid_()).div_(temperature)
 
 
-def _check(kind: str, temperature: float, a: float | Tensor, b: float | Tensor) -> None:
+def check_options(kind: str, temperature: float, a: float | Tensor, b: float | Tensor) -> None:
+    """Raise a `ValueError` for an option out of range."""
     choice("kind", kind, ("sigmoid", "polynomial", "beta_bernoulli"))
     positive("temperature", temperature)
     for name, value in (("a", a), ("b", b)):
@@ -158,7 +159,7 @@ class ZeroOneRelaxationLoss(Criterion):
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""
-        _check(kind, temperature, a, b)
+        check_options(kind, temperature, a, b)
         super().__init__(
             zero_one_relaxation,
             weight=weight,
