@@ -268,6 +268,19 @@ def test_exact_at_k_makes_nothing_as_large_as_the_logits(monkeypatch: pytest.Mon
     assert rows < largest <= 2 * rows * classes
 
 
+@pytest.mark.parametrize("behind", [10.0, 60.0])
+@pytest.mark.parametrize("k", [1, 3, C - 1])
+def test_logarithm_of_exact_far_behind(k: int, behind: float) -> None:
+    features, weight, target, bias = problem(torch.float64)
+    with torch.no_grad():
+        bias[target] -= behind
+    loss = Fused("exact_loss", {"k": k, "log": True})
+    fused = results(loss.fused, target, bias, features, weight)
+    plain = results(loss.reference, target, bias, features, weight)
+    for ours, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7 * float(theirs.abs().max()))
+
+
 def test_leading_dimensions() -> None:
     features, weight, target, bias = problem(rows=6)
     loss = linear.linear_focal_loss(
