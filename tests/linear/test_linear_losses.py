@@ -255,7 +255,7 @@ def test_nothing_as_large_as_the_logits_is_made(loss: Fused) -> None:
 
 
 def test_exact_at_k_makes_nothing_as_large_as_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It holds 1 MiB at a time and 2 KiB a row, so it takes many classes to tell.
+    # It holds 2 MiB at a time and 2 KiB a row, so it takes many classes to tell.
     monkeypatch.setattr(scan, "block_size", lambda rows: 4000)
     rows, classes = 16, 40_000
     generator = torch.Generator().manual_seed(0)
@@ -265,7 +265,7 @@ def test_exact_at_k_makes_nothing_as_large_as_the_logits(monkeypatch: pytest.Mon
     with torch.profiler.profile(profile_memory=True, acc_events=True) as seen:
         results(Fused("exact_loss", {"k": 2}).fused, target, None, features, weight)
     largest = max(int(event.self_cpu_memory_usage) for event in seen.events())
-    assert rows < largest <= 2 * rows * classes
+    assert rows < largest < 4 * rows * classes
 
 
 @pytest.mark.parametrize("behind", [10.0, 60.0])

@@ -1,5 +1,8 @@
 """How many of several independent competitors win, when each has its own chance (Poisson-binomial).
 
+Of many only the sum of what they do counts, so several may stand at one point, also a part of one: a smooth
+function of the distance is shared out between points by interpolation.
+
 The number that win has the generating polynomial prod_j (w_j + l_j z), where l_j is the chance that
 competitor j wins, w_j = 1 - l_j, and the coefficient of z^i the chance that i of them do. With z in units of
 the k-th highest odds l_j / w_j, the k strongest are factors (a + z) with a <= 1, after a common factor, and
@@ -41,52 +44,62 @@ class Odds(NamedTuple):
         )
 
 
-def beaten_at_most(odds: Odds, k: int, strongest: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log Pr[at most k - 1 of the competitors win] and its derivative by each distance x.
+class Competitors(NamedTuple):
+    """The competitors of N elements, by the distances from them when the element carries no noise."""
 
-    Args:
-        odds: of (Q, N, C) distances.
-        k: below the number of competitors.
-        strongest: (N, k) which competitors have the highest odds, in falling order, at every one of Q nodes.
+    few: Tensor
+    """(N, k), of those with the highest odds, in falling order of odds."""
+    many: Tensor
+    """(N, G), of the others; far behind the element where there is none."""
+    number: Tensor | None = None
+    """(N, G), how many of the others are there; None: one."""
 
-    """
-    pull = odds.log_density - odds.log_win
-    if k == 1:
-        return odds.log_win.sum(-1), pull.exp()
-    log_odds = odds.log_lose - odds.log_win
-    few = strongest.expand(*log_odds.shape[:-1], k)
-    ahead = log_odds.gather(-1, few)
-    unit = ahead[..., -1:]
-    ahead = ahead - unit
-    weak = (log_odds - unit).clamp(max=0).exp().scatter(-1, few, 0.0)
-    of_few, without_one = _products(torch.stack(((-ahead).exp(), torch.ones_like(ahead)), -1), k)
-    of_many = _symmetric(weak, k)
-    coefficients = _multiply(of_few, of_many, k).clamp(min=torch.finfo(weak.dtype).tiny)
-    scaled = coefficients.log() + unit * torch.arange(k, dtype=weak.dtype, device=weak.device)
-    tail = scaled.logsumexp(-1)
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum of values (..., N, G) over the others."""
+        return (values if self.number is None else self.number * values).sum(-1)
 
-    # Leaving out competitor j: its factor is divided out of the many, or was never multiplied to the few.
-    without = coefficients[..., :1]
-    for i in range(1, k):
-        without = coefficients[..., i : i + 1] - weak * without
-    share = unit * (k - 1) - tail.unsqueeze(-1)
-    derivative = (pull + share).exp() * without.clamp(min=0)
-    exactly = (without_one * of_many.flip(-1).unsqueeze(-2)).sum(-1)
-    derivative = derivative.scatter(-1, few, (pull.gather(-1, few) + share - ahead).exp() * exactly)
-    return odds.log_win.sum(-1) + ahead.sum(-1) + tail, derivative
+    def beaten(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log Pr[at most k - 1 win] with t (Q, N) added to all distances, and its derivatives.
 
+        Those are by each distance of the few (Q, N, k), and by that of one of the many (Q, N, G).
+        """
+        k = self.few.shape[1]
+        few, many = (Odds.of(t.unsqueeze(2) + distance) for distance in (self.few, self.many))
+        log_win = few.log_win.sum(-1) + self.total(many.log_win)
+        pull, pull_few = many.log_density - many.log_win, few.log_density - few.log_win
+        if k == 1:
+            return log_win, pull_few.exp(), pull.exp()
+        ahead = few.log_lose - few.log_win
+        unit = ahead[..., -1:]
+        ahead = ahead - unit
+        weak = (many.log_lose - many.log_win - unit).clamp(max=0).exp()
+        of_few, without_one = _products(torch.stack(((-ahead).exp(), torch.ones_like(ahead)), -1), k)
+        of_many = self._symmetric(weak, k)
+        coefficients = _multiply(of_few, of_many, k).clamp(min=torch.finfo(weak.dtype).tiny)
+        scaled = coefficients.log() + unit * torch.arange(k, dtype=weak.dtype, device=weak.device)
+        tail = scaled.logsumexp(-1)
 
-def _symmetric(values: Tensor, k: int) -> Tensor:
-    """Return e_0, ..., e_(k-1), the elementary symmetric polynomials of (..., C) values from 0 to 1."""
-    sums, power = [], values
-    for _ in range(k - 1):
-        sums.append(power.sum(-1))
-        power = power * values
-    found = [torch.ones_like(values[..., 0])]
-    for i in range(1, k):
-        signed = [(-1) ** j * found[i - 1 - j] * sums[j] for j in range(i)]
-        found.append((torch.stack(signed).sum(0) / i).clamp(min=0))
-    return torch.stack(found, -1)
+        # Leaving out one: its factor is divided out of the many, or was never multiplied to the few.
+        without = coefficients[..., :1]
+        for i in range(1, k):
+            without = coefficients[..., i : i + 1] - weak * without
+        share = unit * (k - 1) - tail.unsqueeze(-1)
+        by_many = (pull + share).exp() * without.clamp(min=0)
+        exactly = (without_one * of_many.flip(-1).unsqueeze(-2)).sum(-1)
+        by_few = (pull_few + share - ahead).exp() * exactly
+        return log_win + ahead.sum(-1) + tail, by_few, by_many
+
+    def _symmetric(self, values: Tensor, k: int) -> Tensor:
+        """Return e_0, ..., e_(k-1), the symmetric polynomials of values (..., N, G) of the others."""
+        sums, power = [], values
+        for i in range(1, k):
+            sums.append(self.total(power))
+            power = power * values if i + 1 < k else power
+        found = [torch.ones_like(values[..., 0])]
+        for i in range(1, k):
+            signed = [(-1) ** j * found[i - 1 - j] * sums[j] for j in range(i)]
+            found.append((torch.stack(signed).sum(0) / i).clamp(min=0))
+        return torch.stack(found, -1)
 
 
 def _products(factors: Tensor, k: int) -> tuple[Tensor, Tensor]:

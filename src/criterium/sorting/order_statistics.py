@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criterium.sorting.competitors import Odds, beaten_at_most
+from criterium.sorting.competitors import Competitors
 from criterium.sorting.win_series import win_probability
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -66,40 +66,58 @@ def log_top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(gap[:, 0]), torch.zeros_like(gap)
     # Where a difference of squares must keep its digits; 1e6 is as good as infinite.
     wide = (gap if gap.device.type == "mps" else gap.double()).clamp(-1e6, 1e6)
-    nearest, strongest = wide.detach().topk(k, largest=False)
+    strongest = wide.detach().topk(k, largest=False).indices
+    others = wide.scatter(1, strongest, 1e6)
+    competitors = Competitors(wide.gather(1, strongest), others)
+    chance, by_few, by_many = log_chance(competitors, gap.shape[1], double=gap.dtype == torch.float64)
+    return chance.to(gap.dtype), by_many.scatter(1, strongest, by_few).to(gap.dtype)
+
+
+def log_chance(of: Competitors, classes: int, *, double: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logarithm of the chance (N,), and its derivatives by the few and by one of each of the many.
+
+    Args:
+        of: competitors, whose distances are gaps.
+        classes: about how many there are.
+        double: whether errors of 1e-7, relative to the largest derivative, are too large.
+
+    """
     with torch.no_grad():
-        nodes, log_weights = _nodes(wide.detach(), k, nearest, strongest, gap.dtype == torch.float64)
-    block = max(1, _BLOCK // max(1, wide.numel()))
-    peak = torch.full_like(wide[:, 0], -torch.inf)
-    total, slope = torch.zeros_like(peak), torch.zeros_like(wide)
+        still = Competitors(of.few.detach(), of.many.detach(), of.number)
+        nodes, log_weights = _nodes(still, classes, double)
+    block = max(1, _BLOCK // max(1, of.many.numel()))
+    peak = torch.full_like(of.few[:, 0], -torch.inf)
+    total, few, many = torch.zeros_like(peak), torch.zeros_like(of.few), torch.zeros_like(of.many)
     for start in range(0, nodes.shape[0], block):
-        odds = Odds.of(nodes[start : start + block].unsqueeze(2) + wide)
-        log_tail, pull = beaten_at_most(odds, k, strongest)
+        log_tail, by_few, by_many = of.beaten(nodes[start : start + block])
         log_mass = log_weights[start : start + block] + log_tail
         # A running maximum keeps the sums in range, whatever the size of the chances.
         higher = torch.maximum(peak, log_mass.detach().amax(0))
-        mass = (log_mass - higher).exp()
-        shrink = (peak - higher).exp()
+        mass, shrink = (log_mass - higher).exp(), (peak - higher).exp()
         total = total * shrink + mass.sum(0)
-        slope = slope * shrink.unsqueeze(1) + (mass.unsqueeze(2) * pull).sum(0)
+        few = few * shrink.unsqueeze(1) + (mass.unsqueeze(2) * by_few).sum(0)
+        many = many * shrink.unsqueeze(1) + (mass.unsqueeze(2) * by_many).sum(0)
         peak = higher
-    log_chance = (peak + total.log()).clamp(max=0)
-    return log_chance.to(gap.dtype), (slope / total.unsqueeze(1)).to(gap.dtype)
+    each = total.unsqueeze(1)
+    return (peak + total.log()).clamp(max=0), few / each, many / each
 
 
-def _nodes(gap: Tensor, k: int, nearest: Tensor, strongest: Tensor, double: bool) -> tuple[Tensor, Tensor]:
+def _nodes(of: Competitors, classes: int, double: bool) -> tuple[Tensor, Tensor]:
     """Return nodes t and the logarithms of weight times phi(t), both (Q, N)."""
-    mode, width = _mode(gap, k, nearest, strongest)
+    mode, width = _mode(of, classes)
+    k = of.few.shape[1]
     # The integrand is log-concave and falls at least as fast as exp(-t^2/2) around its mode, with a left
     # flank that gets steeper as log C grows. Reach and density bring the error under 1e-12 (1e-7 where the
     # result is float32), measured up to C = 100,000.
     base, growth, reach, narrow, far = (52, 24, 8.5, 6.0, 54.0) if double else (26, 9, 6.0, 4.0, 19.0)
-    count = base + math.ceil(growth * math.log10(max(2, gap.shape[1])))
+    if k > 1 and not double:
+        base, reach, narrow = 38, 8.5, 6.0  # the derivatives by the few reach further
+    count = base + math.ceil(growth * math.log10(max(2, classes)))
     # The derivative's own integrand lies where the k strongest competitors come level with the element:
     # outside that reach where it leads them by much. Past a lead of `far` it is 0 in the type asked for.
-    lead = nearest[:, -1].clamp(0, far) * (k / (k + 1))
+    lead = of.few[:, -1].clamp(0, far) * (k / (k + 1))
     left = -torch.maximum(reach * width, lead + narrow * width) / width
-    part = torch.linspace(0, 1, count, dtype=gap.dtype, device=gap.device).unsqueeze(1)
+    part = torch.linspace(0, 1, count, dtype=width.dtype, device=width.device).unsqueeze(1)
     length = reach + 0.5 - left
     u = left + length * part
     # Left of the mode the integrand is as wide as at the mode; to the right it widens towards 1.
@@ -108,22 +126,26 @@ def _nodes(gap: Tensor, k: int, nearest: Tensor, strongest: Tensor, double: bool
     return t, spacing.log() - 0.5 * t * t - _LOG_SQRT_2PI
 
 
-def _mode(gap: Tensor, k: int, nearest: Tensor, strongest: Tensor) -> tuple[Tensor, Tensor]:
+def _mode(of: Competitors, classes: int) -> tuple[Tensor, Tensor]:
     """Return where -t^2/2 + log Pr[at most k - 1 win] is largest, and how wide its peak is there.
 
     Both only place nodes, so a few digits are enough.
     """
 
     def rise(t: Tensor) -> Tensor:
-        return beaten_at_most(Odds.of(t.unsqueeze(1) + gap), k, strongest)[1].sum(1) - t
+        _, by_few, by_many = of.beaten(t.unsqueeze(0))
+        rise: Tensor = by_few[0].sum(1) + of.total(by_many[0]) - t
+        return rise
 
-    # The derivative falls from at least 0 at t = 0 to below 0 where even the strongest is left behind.
-    low = torch.zeros_like(gap[:, 0])
-    high = -nearest[:, 0].clamp(max=0) + math.sqrt(2 * math.log(gap.shape[1])) + 1
+    # The derivative falls from at least 0 at t = 0 to below 0 where the k-th strongest is left behind: the
+    # others of the few may win.
+    low = torch.zeros_like(of.few[:, 0])
+    high = -of.few[:, -1].clamp(max=0) + math.sqrt(2 * math.log(max(2, classes))) + 1
     at_low, at_high = rise(low), rise(high)
+    t = low
     for _ in range(10):
         # Regula falsi; halving the value of an end that stays put keeps both ends moving (Illinois).
-        t = low + (high - low) * (at_low / (at_low - at_high).clamp(min=1e-30))
+        t = low + (high - low) * (at_low / (at_low - at_high).clamp(min=1e-30)).clamp(0, 1)
         value = rise(t)
         right = value > 0
         low, high = torch.where(right, t, low), torch.where(right, high, t)
