@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,20 @@ def test_the_page_does_not_name_every_class(study: Study) -> None:
     page = (study.folder / "report.html").read_text(encoding="utf-8")
     assert page.count("0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 1190 more") == 2  # in the table and as JSON
     assert "1199" not in page
+
+
+def test_predictions_that_do_not_fit_are_refused_at_once(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 150 rows of 1200 classes: 720,000 bytes.
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 100, "SC_PAGE_SIZE": 4096}[name])
+    with pytest.raises(
+        ValueError, match=r"data: got 150 rows to predict and 1200 classes, whose logits take"
+    ):
+        compare(
+            data, objectives=["cross-entropy"], model="linear", seeds=1, tune=0, jobs=1, out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_thousand_classes_are_still_named(study: Study) -> None:

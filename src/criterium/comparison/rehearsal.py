@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from criterium.comparison.plan import Plan, configure
@@ -15,14 +17,16 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
     """Build each model and criterion and put two training rows through them, on the CPU.
 
     Raises:
-        ValueError: a model that does not fit the data, changes to images where there are none, or an
-            objective that does not fit the number of classes, in one line that names the objective.
+        ValueError: a model that does not fit the data, changes to images where there are none, predictions
+            that do not fit into memory, or an objective that does not fit the number of classes, in one
+            line that names the objective.
 
     """
     if not dataset.is_image:
         for name, unused in (("augment", "none"), ("cutmix", 0.0)):
             if (value := getattr(plan.recipe, name)) != unused:
                 raise ValueError(f"{name}: got {value!r}, expected {unused!r}: the data holds no images")
+    _check_room(dataset)
     task = task_of(dataset, plan.k)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
@@ -45,3 +49,18 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
                 OrthogonalTraining(recipe.orthogonal, model, len(criteria), torch.Generator())
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"objective {label}: {error}") from error
+
+
+def _check_room(dataset: Dataset) -> None:
+    """Raise a `ValueError` if one table of all predictions is larger than the machine's memory."""
+    if not hasattr(os, "sysconf"):  # on Windows
+        return
+    rows = len(dataset.validation) + len(dataset.test) + (0 if dataset.ood is None else len(dataset.ood))
+    needed = 4 * rows * len(dataset.classes)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"data: got {rows} rows to predict and {len(dataset.classes)} classes, whose logits take"
+            f" {needed / 2**30:.3g} GiB, expected less than this machine's {there / 2**30:.3g}:"
+            " give fewer rows as x_val and x_test"
+        )
