@@ -195,9 +195,11 @@ def fused(device: torch.device, rows: int, width: int, classes: int, rounds: int
         for name, (ratio, _) in ratios(clock, steps, "eager", rounds).items():
             print(f"| {loss} | {name} | {ratio:.2f} | {memory[name] / memory['eager']:.3f} |", flush=True)
 
-    eager: Step = lambda: F.cross_entropy(F.linear(features, weight).float(), target)  # noqa: E731
-    ours: Step = lambda: linear.linear_cross_entropy(features, weight, target)  # noqa: E731
-    report("cross_entropy", {"eager": eager, "criterium": ours, **rivals(features, weight, target)})
+    steps: dict[str, Step] = {
+        "eager": lambda: F.cross_entropy(F.linear(features, weight).float(), target),
+        "criterium": lambda: linear.linear_cross_entropy(features, weight, target),
+    }
+    report("cross_entropy", steps | rivals(features, weight, target))
     for name, given in FUSED.items():
         options = options_for(given, classes, device)
         loss, whole = getattr(functional, name), getattr(linear, f"linear_{name}")
