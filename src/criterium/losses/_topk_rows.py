@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from criterium.losses._contract import forming_gradient
+from criterium.losses._logits import LEAST, from_top
+from criterium.losses._targets import looked_at
 from criterium.sorting.chance import chance_and_slope
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.networks import NETWORKS
@@ -37,20 +39,25 @@ class Options(NamedTuple):
 def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     """Return the losses ``(M,)`` of ``(M, C)`` logits, of which `index` ``(M,)`` are the true ones."""
     k, classes, candidates = len(options.by_rank), table.shape[1], options.candidates
-    if k >= classes:
+    if k >= classes > 1 or k > classes:
         raise ValueError(f"p_k: got {k} weights for C = {classes} classes, expected fewer than C (k >= C)")
     if candidates is not None and candidates > classes:
         raise ValueError(f"candidates: got {candidates}, expected at most C = {classes}")
-    options = options._replace(candidates=None if candidates == classes else candidates)
+    network = options.relaxation in NETWORKS
+    if candidates is None and network:
+        # A network's shares depend on the wires: the order of classes is not to decide on these.
+        options = options._replace(candidates=classes)
+    elif candidates == classes and not network:
+        options = options._replace(candidates=None)
 
     # Without a gradient to form the readable form keeps less; traced, it is fused by the compiler.
     formed = (
-        options.relaxation in NETWORKS
+        network
         and table.dtype == torch.float32
         and table.device.type == "cpu"
         and table.requires_grad
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and looked_at(table)
     )
     if not formed:
         return _rows(table, index, options)
@@ -58,6 +65,7 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
 
 
 def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
+    table = from_top(table).clamp_min(LEAST)
     if options.candidates is not None:
         table = table.gather(1, _columns(table.detach(), index, options.candidates))
         index = torch.zeros_like(index)
@@ -97,16 +105,14 @@ def _with_gradient(table: Tensor, index: Tensor, options: Options) -> tuple[Tens
         losses, pull, *_ = torch.func.vjp(lambda table: _rows(table, index, options), table)
         return losses, pull(torch.ones_like(losses))[0]
 
-    table = table.detach()
-    if options.candidates is None:
-        values, slope = _value_and_slope(table.T.double().numpy(), index.numpy(), options)
-        return torch.from_numpy(values).float(), torch.from_numpy(slope.T).float()
+    table = from_top(table.detach().resolve_neg()).clamp_min_(LEAST)
+    candidates = options.candidates or table.shape[1]
     if table.shape[1] <= _FEW:
-        columns, scores = _strongest_of_few(table.numpy(), index.numpy(), options.candidates)
+        columns, scores = _strongest_of_few(table.numpy(), index.numpy(), candidates)
     else:
-        columns = _columns(table, index, options.candidates)
+        columns = _columns(table, index, candidates)
         scores = table.gather(1, columns).T.double().numpy()
-    values, slope = _value_and_slope(scores, 0, options)
+    values, slope = _value_and_slope(scores, options)
     gradient = torch.zeros_like(table).scatter_(1, columns, torch.from_numpy(slope.T).float())
     return torch.from_numpy(values).float(), gradient
 
@@ -131,27 +137,24 @@ def _strongest_of_few(table: np.ndarray, index: np.ndarray, candidates: int) -> 
     return torch.from_numpy(columns), scores
 
 
-def _value_and_slope(
-    scores: np.ndarray, index: np.ndarray | int, options: Options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses ``(M,)`` and their derivative by the scores ``(n, M)`` of those that compete."""
-    chance, slope = chance_and_slope(scores, index, options.by_rank, options.relaxation, options.rule)
-    true = index if isinstance(index, int) else (index, np.arange(len(index)))
+def _value_and_slope(scores: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses ``(M,)`` and their derivative by the scores ``(n, M)``, those of the true class first."""
+    chance, slope = chance_and_slope(scores, 0, options.by_rank, options.relaxation, options.rule)
     if options.top1 != "sort":
         relative = scores - scores.max(axis=0)
         softmax = np.exp(relative)
         total = softmax.sum(axis=0)
         softmax /= total
     if options.top1 == "softmax":
-        share = options.first * softmax[true]
+        share = options.first * softmax[0]
         chance += share
         slope -= share * softmax
-        slope[true] += share
+        slope[0] += share
     inside = chance * _NEAR_ONE + _NEAR_ZERO
     losses = -np.log(inside)
     slope *= -_NEAR_ONE / inside
     if options.top1 == "softmax_ce":
-        losses = options.by_rank[0] * losses + options.first * (np.log(total) - relative[true])
+        losses = options.by_rank[0] * losses + options.first * (np.log(total) - relative[0])
         slope = options.by_rank[0] * slope + options.first * softmax
-        slope[true] -= options.first
+        slope[0] -= options.first
     return losses, slope

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._logits import flaw
 from criterium.sorting.order_statistics import log_top_probability, top_probability
 
 
@@ -129,11 +130,14 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
         if k > table.shape[1]:
             raise ValueError(f"k: got {k}, expected at most the number of classes, {table.shape[1]}")
         own = index.unsqueeze(1)
-        lead = table.gather(1, own) - table
+        true = table.gather(1, own)
+        lead = true + flaw(table) - table
         gap = lead if margin is None else lead.clamp(max=margin)
         if temperature != 1:
             gap = gap / temperature
         value, slope = chance(gap.scatter(1, own, torch.inf), k)
+        if log:  # a masked class has no chance, however far the logarithm follows distances
+            value = value.masked_fill((true.squeeze(1) == -torch.inf) & (value < 0), -torch.inf)
         if scale != 1:
             slope = slope * scale
         if margin is not None:
@@ -145,12 +149,23 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
 
 
 def _standardize(table: Tensor, valid: Tensor | None) -> Tensor:
-    counts = table.new_ones(table.shape[0], 1) if valid is None else valid.unsqueeze(1).to(table.dtype)
-    number = counts.sum() * table.shape[1]
-    centred = (table - (table * counts).sum() / number.clamp(min=1)) * counts
-    variance = centred.square().sum() / (number - 1).clamp(min=1)
-    # Logits that are all equal have nothing to scale; 1 keeps their gradient finite.
-    return centred * variance.where(variance > 0, torch.ones_like(variance)).rsqrt()
+    # Masked classes, and rows that have no loss, are no part of the statistics.
+    counts = table.isfinite() if valid is None else table.isfinite() & valid.unsqueeze(1)
+    number = counts.sum().clamp(min=1)
+    known = table.where(counts, 0)
+    with torch.no_grad():
+        # The mean twice: the first takes the size of the logits away, the second what rounding left.
+        mean = known.mean() * (known.numel() / number)
+        mean = mean + (known - mean).where(counts, 0).sum() / number
+        spread = (known - mean).where(counts, 0).abs().amax() if known.numel() else mean
+        # Logits that are equal but for rounding have nothing to scale; 1 keeps their gradient finite.
+        constant = spread <= 8 * torch.finfo(table.dtype).eps * mean.abs()
+        unit = spread.where(~constant & (spread > torch.finfo(table.dtype).tiny), 1)
+    # Neither a shift nor a unit changes the result: constants, which keep squares in range.
+    scaled = (table - mean) / unit
+    centred = scaled - scaled.where(counts, 0).sum() / number
+    variance = centred.where(counts, 0).square().sum() / (number - 1).clamp(min=1)
+    return centred * variance.where(~constant & (variance > 0), 1).rsqrt()
 
 
 def check_options(temperature: float, margin: float | None, k: int) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
+from criterium.losses._logits import surprisal
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -60,10 +60,10 @@ def focal_loss(
         return missed.pow(gamma) * nll
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        return focus(F.cross_entropy(table, index, reduction="none"))
+        return focus(cross_entropy(table, index))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        return (distribution * focus(-table.log_softmax(dim=1))).sum(dim=1)
+        return (distribution * focus(surprisal(table))).sum(dim=1)
 
     return per_example_loss(
         in_one_pass(rows, "focal", gamma),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -62,14 +63,15 @@ def guided_complement_entropy(
 def _guided(alpha: float) -> Rows:
     def formed(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         index = target.unsqueeze(1)
-        of = complement(logits.scatter(1, index, absent(logits)))
+        of, own = complement(logits.scatter(1, index, -torch.inf)), logits.gather(1, index)
         # The largest z is 0; as a function of the logits it makes good that `top` is taken as a constant.
         log_sum = of.log_sum + of.centred.amax(dim=1, keepdim=True)
-        entropy = log_sum - of.mean
+        entropy = (log_sum - of.mean) * (of.top > absent(of.top) / 2)
         # log of (1 − p_y) / p_y: neither is formed by subtraction.
-        odds = of.top + log_sum - logits.gather(1, index)
+        odds = of.top + log_sum - own
         # Of one class the entropy is 0, and so is log C.
-        guide = (alpha * logsigmoid(-odds)).exp() / math.log(max(logits.shape[1], 2))
+        power = alpha * logsigmoid(-odds) if alpha else torch.zeros_like(odds)
+        guide = power.exp() / math.log(max(logits.shape[1], 2)) + of.flaw(own)
         pull = -alpha * odds.sigmoid() * entropy
         gradient = of.slope(of.mean + pull, guide).scatter(1, index, guide * pull)
         return -(guide * entropy).squeeze(1), gradient

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import choice
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._logits import from_top
 from criterium.losses.complement import absent, complement
 
 LEVELS = ("both", "inner", "outer")
@@ -84,20 +85,19 @@ def _rows(groups: Tensor, level: str) -> Rows:
                 f"groups: got shape {tuple(groups.shape)}, expected ({classes},) or (levels, {classes}),"
                 " one number a class"
             )
-        parts = []
+        parts, others = [], from_top(logits).scatter_(1, target.unsqueeze(1), -torch.inf)
         for numbers in groups.to(logits).reshape(-1, classes):
-            wrong = logits.scatter(1, target.unsqueeze(1), low)
             # Arithmetic: comparisons and masks of booleans take several times as long. Adding `absent`, once
             # or more, takes a class out; adding 0 leaves its logit as it is, to the last digit.
             apart = (numbers - numbers[target].unsqueeze(1)).abs_()
-            inner = torch.add(wrong, apart, alpha=low)
+            inner = torch.add(others, apart, alpha=low)
             own = apart.neg_().add_(1).relu_()
             size = own.sum(dim=1, keepdim=True)
             # A part without any class counts for nothing.
             if level != "outer":
                 parts.append(_part(inner, (size > 1) / size))
             if level != "inner":
-                parts.append(_part(wrong.add_(own, alpha=low), (size < classes).to(size) / classes))
+                parts.append(_part(torch.add(others, own, alpha=low), (size < classes).to(size) / classes))
         loss, gradient = parts[0]
         for more, slope in parts[1:]:
             loss, gradient = loss + more, gradient.add_(slope)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
+from criterium.losses._logits import flaw
 
 
 def multiclass_hinge(
@@ -44,13 +45,15 @@ def multiclass_hinge(
     """
     non_negative("margin", margin)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
-        own = index.unsqueeze(1)
-        inside = (table + (margin - table.gather(1, own))).scatter(1, own, 0.0).relu()
-        return inside.sum(dim=1) / max(table.shape[1] - 1, 1)
+    def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        own, others = index.unsqueeze(1), max(table.shape[1] - 1, 1)
+        lead = table.gather(1, own) + flaw(table)
+        inside = (table - lead).add_(margin).scatter_(1, own, 0.0).relu_()
+        slope = inside.sign() / others
+        return inside.sum(dim=1) / others, slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        forming_gradient(rows), logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 

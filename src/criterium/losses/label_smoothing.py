@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, cross_entropy_of, per_example_loss
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -55,7 +54,7 @@ def label_smoothing_cross_entropy(
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         spread = distribution.sum(dim=1, keepdim=True) * (share / table.shape[1])
-        return F.cross_entropy(table, (1 - share) * distribution + spread, reduction="none")
+        return cross_entropy(table, (1 - share) * distribution + spread)
 
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -55,11 +54,11 @@ def maxsup_loss(
         moved = alpha * _from_largest_to_all(table)
         own = index.unsqueeze(1)
         target = moved.scatter_add(1, own, moved.new_ones(()).expand(own.shape))
-        return F.cross_entropy(table, target, reduction="none")
+        return cross_entropy(table, target)
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         moved = alpha * distribution.sum(dim=1, keepdim=True) * _from_largest_to_all(table)
-        return F.cross_entropy(table, distribution + moved, reduction="none")
+        return cross_entropy(table, distribution + moved)
 
     return per_example_loss(
         in_one_pass(rows, "maxsup", alpha),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._logits import LEAST, from_top
 from criterium.sorting.noised import draw_kth
 from criterium.sorting.smoothed import smoothed_kth
 
@@ -99,12 +100,17 @@ def noised_topk_hinge(
             draws = noise.movedim(min(1, logits.dim() - 1), -2).reshape(*table.shape, noise.shape[-1])
         return draw_kth(table.detach(), k + 1, epsilon, samples or 1, draws, generator)
 
+    def known(table: Tensor) -> Tensor:
+        """Return the logits as differences; a masked class far below all, where it is chosen by no draw."""
+        return from_top(table).clamp_min(LEAST)
+
     def scaled(losses: Tensor) -> Tensor:
         return losses if scale == 1 else scale * losses
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
         gap = margins(table)
         gap = gap[index] if isinstance(gap, Tensor) and gap.dim() else gap
+        table = known(table)
         true = index.unsqueeze(1)
         if exact:
             lead = smoothed_kth(table, k + 1, epsilon=epsilon) - table.gather(1, true).squeeze(1)
@@ -117,7 +123,7 @@ def noised_topk_hinge(
         return scaled((lead + gap).relu())
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        gap = margins(table)
+        gap, table = margins(table), known(table)
         if exact:
             kth = smoothed_kth(table, k + 1, epsilon=epsilon)
         else:

@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
+from criterium.losses._logits import surprisal
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -55,10 +55,10 @@ def poly1_cross_entropy(
         return nll - epsilon * torch.expm1(-nll)
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        return tilt(F.cross_entropy(table, index, reduction="none"))
+        return tilt(cross_entropy(table, index))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        return (distribution * tilt(-table.log_softmax(dim=1))).sum(dim=1)
+        return (distribution * tilt(surprisal(table))).sum(dim=1)
 
     return per_example_loss(
         in_one_pass(rows, "poly1", epsilon),

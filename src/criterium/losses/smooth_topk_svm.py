@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from criterium._checks import at_least, non_negative, positive
-from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
+from criterium.losses._logits import LEAST, from_top
 from criterium.sorting.symmetric_polynomials import symmetric_log_ratio
 
 
@@ -68,7 +68,9 @@ def smooth_topk_svm(
 
     def formed(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        ratio, slope = symmetric_log_ratio(table.scatter(1, own, -torch.inf), k, k * temperature)
+        table = from_top(table)
+        wrong = table.clamp_min(LEAST).scatter_(1, own, -torch.inf)
+        ratio, slope = symmetric_log_ratio(wrong, k, k * temperature)
         # In float64: at a low temperature it is a small difference of large numbers.
         true = table.gather(1, own).squeeze(1).double() / k
         excess = (margin - true) / temperature + ratio
@@ -78,10 +80,10 @@ def smooth_topk_svm(
 
     def one(table: Tensor, index: Tensor) -> Tensor:
         # Measured from the largest logit, whose neighbours decide, differences keep their digits.
-        lead = table - table.amax(1, keepdim=True).detach()
+        lead = from_top(table)
         own = index.unsqueeze(1)
         lead = lead.scatter(1, own, lead.gather(1, own) - margin)
-        return temperature * cross_entropy(lead / temperature, index, reduction="none")
+        return temperature * cross_entropy(lead / temperature, index)
 
     smooth = one if k == 1 else forming_gradient(formed)
 
@@ -144,6 +146,7 @@ def topk_svm(
     def rows(table: Tensor, index: Tensor) -> Tensor:
         _check_classes(k, table)
         own = index.unsqueeze(1)
+        table = from_top(table)
         rival = table.scatter(1, own, -torch.inf).topk(k, dim=1).values[:, -1]
         return (margin + (rival - table.gather(1, own).squeeze(1)) / k).relu()
 

@@ -25,7 +25,7 @@ def topk_cross_entropy(
     logits: Tensor,
     target: Tensor,
     *,
-    p_k: Sequence[float] = HALF,
+    p_k: Sequence[float] | None = None,
     relaxation: str = "odd_even",
     distribution: str = "logistic",
     steepness: float = 1.0,
@@ -47,7 +47,8 @@ def topk_cross_entropy(
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
         target: class indices, or class probabilities of the logits' shape.
-        p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C.
+        p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C. None:
+            top-1 and top-5 in equal parts; of fewer than six classes, or candidates, top-1 and all but one.
         relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"``, ``"softsort"``,
             ``"lapsum"`` or ``"sinkhorn"``.
         distribution: of the networks' comparators; see `criterium.sorting.topk_matrix`.
@@ -79,18 +80,23 @@ def topk_cross_entropy(
 
     Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; ``candidates`` equal to C
-    keeps all classes in their order; ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; networks get the true class
+    first and the others in falling order, as the authors do it for m candidates, also of all classes, which
+    they leave in the order of their numbers: there the loss of a row depends on the number of its class;
+    ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
-    # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
-    by_matrix = p_k if top1 == "sort" else (0.0, *p_k[1:])
-    by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
-    options = Options(
-        p_k[0], by_rank, top1, candidates, relaxation, Comparator(distribution, steepness, art_lambda)
-    )
+
+    def chosen(table: Tensor, index: Tensor) -> Tensor:
+        weights = half(min(table.shape[1], candidates or table.shape[1])) if p_k is None else p_k
+        # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
+        by_matrix = weights if top1 == "sort" else (0.0, *weights[1:])
+        by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
+        rule = Comparator(distribution, steepness, art_lambda)
+        return rows(table, index, Options(weights[0], by_rank, top1, candidates, relaxation, rule))
+
     return per_example_loss(
-        lambda table, index: rows(table, index, options),
+        chosen,
         logits,
         target,
         weight=weight,
@@ -105,7 +111,7 @@ class TopKCrossEntropyLoss(Criterion):
     def __init__(
         self,
         *,
-        p_k: Sequence[float] = HALF,
+        p_k: Sequence[float] | None = None,
         relaxation: str = "odd_even",
         distribution: str = "logistic",
         steepness: float = 1.0,
@@ -133,20 +139,25 @@ class TopKCrossEntropyLoss(Criterion):
 
 
 def _check(
-    p_k: Sequence[float],
+    p_k: Sequence[float] | None,
     relaxation: str,
     distribution: str,
     steepness: float,
     art_lambda: float,
     candidates: int | None,
     top1: str,
-) -> tuple[float, ...]:
+) -> tuple[float, ...] | None:
     """Return `p_k` as a tuple, or raise a `ValueError` that names the argument that is wrong."""
-    weights = tuple(float(p) for p in p_k)
+    weights = HALF if p_k is None else tuple(float(p) for p in p_k)
     if not all(math.isfinite(p) and p >= 0 for p in weights) or abs(sum(weights) - 1) > 1e-6:
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
     choice("top1", top1, TOP1)
     if candidates is not None:
-        at_least("candidates", candidates, len(weights) + 1)
-    return weights
+        at_least("candidates", candidates, 2 if p_k is None else len(weights) + 1)
+    return None if p_k is None else weights
+
+
+def half(classes: int) -> tuple[float, ...]:
+    """Return `HALF`, or for fewer than six classes its like."""
+    return HALF if classes > 5 else (0.5, *[0.0] * (classes - 3), 0.5) if classes > 2 else (1.0,)
