@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from criterium._checks import choice
-from criterium.losses._targets import Targets, as_weight, check, full_precision, looked_at, transforming
+from criterium.losses._targets import Targets, as_weight, check, full_precision, looked_at, pretended, transforming
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 """``(M, C)`` logits and ``(M,)`` class indices, or ``(M, C)`` class probabilities, to ``(M,)`` losses."""
@@ -255,6 +255,10 @@ def expectation(rows: Rows) -> Rows:
     """Return rows of soft targets: the expectation of a loss over the classes that have mass."""
 
     def expected(table: Tensor, distribution: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and pretended(table):
+            # How many classes have mass is not to be known; all of them make the same shapes.
+            rows(table.repeat_interleave(table.shape[1], 0), distribution.argsort(1).flatten())
+            return (table * distribution).sum(1)
         # One evaluation for each class that has mass, also below 0 or NaN: two a row for mixup and CutMix.
         row, column = (distribution != 0).nonzero(as_tuple=True)
         losses = rows(table[row], column) * distribution[row, column]

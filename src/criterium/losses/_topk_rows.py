@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from criterium.losses._contract import forming_gradient
-from criterium.losses._logits import LEAST, from_top
+from criterium.losses._logits import from_top
 from criterium.losses._targets import looked_at
 from criterium.sorting.chance import chance_and_slope
 from criterium.sorting.comparators import Comparator
@@ -65,7 +65,7 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
 
 
 def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
-    table = from_top(table).clamp_min(LEAST)
+    table = from_top(table).clamp_min(_floor(options))
     if options.candidates is not None:
         table = table.gather(1, _columns(table.detach(), index, options.candidates))
         index = torch.zeros_like(index)
@@ -89,6 +89,14 @@ def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     return losses
 
 
+def _floor(options: Options) -> float:
+    """Return below how far from the largest logit no class competes.
+
+    Minus infinity has no mean with other scores, and what is mixed with very large numbers loses its digits.
+    """
+    return -200 / options.rule.steepness if options.relaxation == "sinkhorn" else -1e6
+
+
 def _columns(table: Tensor, index: Tensor, candidates: int) -> Tensor:
     """Return where the competitors are: the true class, then the strongest others in descending order."""
     true = index.unsqueeze(1)
@@ -105,7 +113,7 @@ def _with_gradient(table: Tensor, index: Tensor, options: Options) -> tuple[Tens
         losses, pull, *_ = torch.func.vjp(lambda table: _rows(table, index, options), table)
         return losses, pull(torch.ones_like(losses))[0]
 
-    table = from_top(table.detach().resolve_neg()).clamp_min_(LEAST)
+    table = from_top(table.detach().resolve_neg()).clamp_min_(_floor(options))
     candidates = options.candidates or table.shape[1]
     if table.shape[1] <= _FEW:
         columns, scores = _strongest_of_few(table.numpy(), index.numpy(), candidates)

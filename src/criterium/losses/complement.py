@@ -66,7 +66,7 @@ class Complement(NamedTuple):
     @property
     def negative_entropy(self) -> Tensor:
         """Σ P log P, (M, 1); 0 where no class counts."""
-        return (self.mean - self.log_sum) * (self.top > absent(self.top) / 2)
+        return (self.mean - self.log_sum) * (self.top > -torch.inf)
 
     def flaw(self, own: Tensor) -> Tensor:
         """Return what `_logits.flaw` does, by the logits (M, 1) of the true class."""

@@ -148,24 +148,24 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
     return forming_gradient(rows)
 
 
-def _standardize(table: Tensor, valid: Tensor | None) -> Tensor:
-    # Masked classes, and rows that have no loss, are no part of the statistics.
-    counts = table.isfinite() if valid is None else table.isfinite() & valid.unsqueeze(1)
+def _standardize(table: Tensor, counting: Tensor | None) -> Tensor:
+    # Masked classes, and rows that have no loss, stay as they are and are no part of the statistics.
+    counts = table.isfinite() if counting is None else table.isfinite() & counting.unsqueeze(1)
     number = counts.sum().clamp(min=1)
     known = table.where(counts, 0)
     with torch.no_grad():
         # The mean twice: the first takes the size of the logits away, the second what rounding left.
-        mean = known.mean() * (known.numel() / number)
-        mean = mean + (known - mean).where(counts, 0).sum() / number
-        spread = (known - mean).where(counts, 0).abs().amax() if known.numel() else mean
+        mean = (known / number).sum()
+        mean = mean + ((known - mean) / number).where(counts, 0).sum()
+        spread = (known - mean).where(counts, 0).abs().max() if known.numel() else mean
         # Logits that are equal but for rounding have nothing to scale; 1 keeps their gradient finite.
-        constant = spread <= 8 * torch.finfo(table.dtype).eps * mean.abs()
-        unit = spread.where(~constant & (spread > torch.finfo(table.dtype).tiny), 1)
-    # Neither a shift nor a unit changes the result: constants, which keep squares in range.
-    scaled = (table - mean) / unit
-    centred = scaled - scaled.where(counts, 0).sum() / number
-    variance = centred.where(counts, 0).square().sum() / (number - 1).clamp(min=1)
-    return centred * variance.where(~constant & (variance > 0), 1).rsqrt()
+        constant = spread <= (8 * torch.finfo(table.dtype).eps * mean.abs()).clamp(min=1e-30)
+        unit = spread.where(~constant, 1)
+    # Neither a shift nor a unit changes the result, so they are constants; they keep squares in range.
+    scaled = (known - mean) / unit
+    centred = (scaled - scaled.where(counts, 0).sum() / number).where(counts, 0)
+    variance = centred.square().sum() / (number - 1).clamp(min=1)
+    return (centred * variance.where(~constant, 1).rsqrt()).where(counts, table)
 
 
 def check_options(temperature: float, margin: float | None, k: int) -> None:

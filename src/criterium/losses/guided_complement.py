@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
 from criterium.losses._one_pass import in_one_pass
-from criterium.losses.complement import absent, complement
+from criterium.losses.complement import complement
 
 
 def guided_complement_entropy(
@@ -66,9 +66,9 @@ def _guided(alpha: float) -> Rows:
         of, own = complement(logits.scatter(1, index, -torch.inf)), logits.gather(1, index)
         # The largest z is 0; as a function of the logits it makes good that `top` is taken as a constant.
         log_sum = of.log_sum + of.centred.amax(dim=1, keepdim=True)
-        entropy = (log_sum - of.mean) * (of.top > absent(of.top) / 2)
+        entropy = (log_sum - of.mean) * (of.top > -torch.inf)
         # log of (1 − p_y) / p_y: neither is formed by subtraction.
-        odds = of.top + log_sum - own
+        odds = (of.top - own) + log_sum
         # Of one class the entropy is 0, and so is log C.
         power = alpha * logsigmoid(-odds) if alpha else torch.zeros_like(odds)
         guide = power.exp() / math.log(max(logits.shape[1], 2)) + of.flaw(own)

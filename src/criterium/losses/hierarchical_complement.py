@@ -108,6 +108,7 @@ def _rows(groups: Tensor, level: str) -> Rows:
 
 def _part(wrong: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     of = complement(wrong)
+    scale = scale * (of.top > absent(wrong) / 2)
     return of.negative_entropy * scale, of.slope(of.mean, scale)
 
 

@@ -109,7 +109,7 @@ def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) ->
         own = index.unsqueeze(1)
         table = from_top(table)
         lead = (table.gather(1, own) - table) / temperature
-        given, free = (torch.as_tensor(value).to(table) for value in (a, b))
+        given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
         always = F.logsigmoid(given) + F.logsigmoid(free)
         likelihood = F.logsigmoid(-given) + F.logsigmoid(lead)
@@ -128,7 +128,7 @@ def step_slope(beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0
         return torch.addcmul(u, u, u, value=-0.5).mul_(1.5 / temperature)
     # d/dx log σ(x) = σ(−x): the share of the likelihood in the sum, times that.
     lead = beaten_by / -temperature
-    given, free = (torch.as_tensor(value).to(lead) for value in (a, b))
+    given, free = (torch.as_tensor(value, dtype=lead.dtype, device=lead.device) for value in (a, b))
     likelihood = F.logsigmoid(-given) + F.logsigmoid(lead)
     share = (likelihood - F.logsigmoid(given) - F.logsigmoid(free)).sigmoid_()
     return share.mul_((-lead).sigmoid_()).div_(temperature)
