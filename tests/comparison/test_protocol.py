@@ -174,6 +174,6 @@ def test_the_cost_of_the_baseline_is_one_and_two_updates_cost_more(study: Study)
 def test_the_folder_holds_what_is_needed_to_run_it_again(study: Study) -> None:
     config = json.loads((study.folder / "config.json").read_text())
     assert Plan.from_dict(config["plan"]) == study.plan
-    assert config["data"]["hashes"].keys() == {"train", "validation", "test", "ood"}
+    assert config["data"]["hashes"].keys() == {"train", "validation", "test", "ood", "names"}
     assert config["machine"]["torch"] == torch.__version__
     assert config["data"]["rows"] == {"train": 160, "validation": 80, "test": 120, "ood": 50}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from criterium.data import Dataset, load
-from criterium.data.splits import row_keys
+from criterium.data.keys import row_keys
 
 
 def keys(data: Dataset) -> list[set[int]]:

@@ -44,7 +44,7 @@ def test_digits_by_default() -> None:
     assert digits.ood is not None
     assert (digits.ood.shape, digits.ood.dtype) == ((354, 1, 8, 8), torch.uint8)
     assert digits.ood_name == "classes:8,9"
-    assert digits.notes[0] == "Classes 8 and 9 were left out of training and serve as inputs from elsewhere."
+    assert digits.notes[0] == "Classes 8 and 9 were left out of training and serve as OOD inputs."
 
 
 def test_digits_spread_sixteen_steps_over_the_bytes() -> None:
@@ -107,10 +107,10 @@ def test_content_hash_is_the_same_in_every_process() -> None:
 
 def test_hashes_name_each_part() -> None:
     digits = load()
-    assert set(digits.hashes) == {"train", "validation", "test", "ood"}
+    assert set(digits.hashes) == {"train", "validation", "test", "ood", "names"}
     assert digits.hashes["test"] == content_hash(digits.test.inputs.numpy(), digits.test.targets.numpy())
     assert load().hashes == digits.hashes
-    assert set(load(ood="none").hashes) == {"train", "validation", "test"}
+    assert set(load(ood="none").hashes) == {"train", "validation", "test", "names"}
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_labels_may_be_a_column(tmp_path: Path) -> None:
     assert data.test.targets.tolist() == labels(20).tolist()
 
 
-def test_inputs_from_elsewhere_are_used_by_default(tmp_path: Path) -> None:
+def test_ood_inputs_of_the_file_are_used_by_default(tmp_path: Path) -> None:
     source = write(tmp_path, arrays(ood_x=features(7, 9000.0)))
     data = load(source)
     assert data.ood is not None

@@ -109,7 +109,7 @@ def test_cifar_records(tmp_path: Path) -> None:
             np.testing.assert_array_equal(data.test.inputs[row].numpy(), expected)
 
 
-def test_the_test_images_alone_serve_as_inputs_from_elsewhere(tmp_path: Path) -> None:
+def test_the_test_images_alone_serve_as_ood(tmp_path: Path) -> None:
     write_cifar(tmp_path, "cifar100")
     write_cifar(tmp_path, "cifar10")
     for file in (tmp_path / "cifar-10-batches-bin").glob("data_batch_*"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_mnist_with_digits_from_elsewhere() -> None:
+def test_mnist_with_digits_as_ood() -> None:
     data = load("mnist", data_dir=FOLDER, ood="digits")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [48_000, 12_000, 10_000]
     assert data.test.targets[:5].tolist() == [7, 2, 1, 0, 4]

@@ -181,7 +181,7 @@ def test_rows_of_another_table_take_the_same_columns(tmp_path: Path) -> None:
         assert data.ood is not None
         median = float(data.train.inputs[:, 0].double().quantile(0.5))
         np.testing.assert_array_equal(data.ood.numpy(), [[-1, 1, 0, 0], [median, 0, 0, 0]])
-        assert data.hashes.keys() == {"train", "validation", "test", "ood"}
+        assert data.hashes.keys() == {"train", "validation", "test", "ood", "names"}
 
 
 def test_numbers_of_another_table_may_stand_for_text(tmp_path: Path) -> None:

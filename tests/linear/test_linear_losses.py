@@ -404,7 +404,7 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
         ("noised_topk_hinge", {"noise": torch.zeros(N, C, 1)}, "noise: got a tensor"),
         ("focal_loss", {"gama": 1.0}, "gama: linear_focal_loss has no such option.*did you mean 'gamma'"),
         ("focal_loss", {"gamma": -1.0}, "gamma: got -1.0"),
-        ("focal_loss", {"class_weight": torch.ones(3)}, "class_weight: got shape"),
+        ("focal_loss", {"class_weight": torch.ones(3)}, "weight: got shape"),
         ("focal_loss", {"reduction": "men"}, "did you mean 'mean'"),
         ("ldam_loss", {}, "class_counts: linear_ldam_loss needs it"),
         ("ldam_loss", {"class_counts": torch.ones(3)}, "class_counts: got shape"),

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from criterium.data.array import Array
 from criterium.data.files import existing_file
-from criterium.data.raw import Array, Rows
+from criterium.data.raw import Rows
 
 _PIXELS = 3 * 32 * 32
 

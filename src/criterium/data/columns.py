@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from criterium.data.raw import Array, Column, listed
+from criterium.data.array import Array
+from criterium.data.raw import Column, listed
 
 UNSEEN = -1.0
 

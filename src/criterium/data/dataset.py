@@ -1,4 +1,4 @@
-"""The data of a race: three disjoint splits, inputs from elsewhere, and statistics of the training rows."""
+"""The data of a race: three disjoint splits, OOD inputs, and statistics of the training rows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from criterium.data.array import Array
 from criterium.data.hierarchy import Hierarchy
-from criterium.data.raw import Array, Rows
+from criterium.data.raw import Rows
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs, uint8 images (N, C, H, W) or float32 features (N, F), with int64 class indices (N,)."""
+    """Inputs, uint8 images (N, C, H, W) or float32 features (N, F), with int64 class indices (N,).
+
+    `groups` (N,) numbers the patient, user or the like that each row belongs to, where that is known.
+    """
 
     inputs: Tensor
     targets: Tensor
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.targets)
+
+    @property
+    def units(self) -> int:
+        """The number of rows that are independent of each other: of groups, or of all rows."""
+        return len(self) if self.groups is None else len(torch.unique(self.groups))
 
 
 @dataclass(frozen=True)
@@ -32,9 +42,10 @@ class Dataset:
 
     `center` and `scale` are mean and standard deviation of the training rows, per channel (C, 1, 1) of
     images on the scale 0 to 1, per feature (F,) otherwise; where nothing varies the scale is 1. `ood`
-    holds inputs from elsewhere, in the form of the other inputs. `hashes` names the contents of each
-    part (sha256), and `notes` says what a reader of the results must know about the data. `hierarchy` is the
-    tree that the classes hang in, where there is one.
+    holds OOD inputs, in the form of the other inputs. `hashes` names the contents of each part and the names
+    of classes and columns (sha256), and `notes` says what a reader of the results must know about the data.
+    `hierarchy` is the tree that the classes hang in, where there is one. `test_varies` says whether each
+    repeat tests on rows of its own, rather than all on the same ones.
     """
 
     name: str
@@ -49,6 +60,7 @@ class Dataset:
     hashes: dict[str, str]
     notes: tuple[str, ...]
     hierarchy: Hierarchy | None = None
+    test_varies: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -63,11 +75,14 @@ def assemble(
     ood: Array | None,
     ood_name: str | None,
     notes: tuple[str, ...],
-    hierarchy: Hierarchy | None = None,
+    hierarchy: Hierarchy | None,
+    *,
+    hashes: dict[str, str],
+    test_varies: bool,
 ) -> Dataset:
-    """Return the `Dataset` of finished parts, with its hashes and the statistics of its training rows."""
+    """Return the `Dataset` of finished parts, with its `hashes` and the statistics of its training rows."""
     center, scale = statistics(parts["train"].inputs)
-    hashes = {part: content_hash(rows.inputs, rows.targets) for part, rows in parts.items()}
+    hashes = {part: content_hash(rows.inputs, rows.targets) for part, rows in parts.items()} | hashes
     if ood is not None:
         hashes["ood"] = content_hash(ood)
     if hierarchy is not None:
@@ -75,7 +90,7 @@ def assemble(
     return Dataset(
         name=name,
         classes=classes,
-        **{part: Split(_tensor(rows.inputs), _tensor(rows.targets)) for part, rows in parts.items()},
+        **{part: _split(rows) for part, rows in parts.items()},
         ood=None if ood is None else _tensor(ood),
         ood_name=ood_name,
         center=_tensor(center),
@@ -83,6 +98,7 @@ def assemble(
         hashes=hashes,
         notes=notes,
         hierarchy=hierarchy,
+        test_varies=test_varies,
     )
 
 
@@ -117,6 +133,11 @@ def _channel_moments(values: Array) -> tuple[float, float]:
     share = counts / values.size
     mean = float(share @ np.arange(256))
     return mean, float(np.sqrt(share @ (np.arange(256) - mean) ** 2))
+
+
+def _split(rows: Rows) -> Split:
+    groups = None if rows.groups is None else _tensor(rows.groups)
+    return Split(_tensor(rows.inputs), _tensor(rows.targets), groups)
 
 
 def _tensor(array: Array) -> Tensor:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from criterium.data.array import Array
 from criterium.data.files import reason
-from criterium.data.raw import Array, Raw, Rows
+from criterium.data.raw import Raw, Rows
 
 _PARTS = ("train", "test", "val")
 _GREY = ("1", "L", "LA", "La")

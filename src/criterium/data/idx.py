@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from criterium.data.raw import Array, Rows
+from criterium.data.array import Array
+from criterium.data.raw import Rows
 
 
 def has_idx(folder: Path) -> bool:

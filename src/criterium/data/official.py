@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from criterium.data.arrays import npz_test_inputs, read_npz
+from criterium.data.array import Array
 from criterium.data.cifar import LAYOUTS, class_names, has_cifar, read_cifar
 from criterium.data.idx import has_idx, read_idx
-from criterium.data.raw import Array, Raw, Rows
+from criterium.data.npz import npz_test_inputs, read_npz
+from criterium.data.raw import Raw, Rows
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 

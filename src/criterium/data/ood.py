@@ -1,4 +1,4 @@
-"""Inputs from elsewhere: classes held out of training, or the inputs of another source in the same form."""
+"""OOD inputs: classes held out of training, or the inputs of another source in the same form."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from criterium._checks import nearest
-from criterium.data.raw import Array, Raw, Rows, keep_classes, listed
-from criterium.data.splits import row_keys
+from criterium.data.array import Array
+from criterium.data.keys import row_keys
+from criterium.data.raw import Raw, Rows, keep_classes, listed
 
 
 def hold_out(raw: Raw, wanted: str) -> tuple[Raw, Array, str]:
@@ -31,7 +32,7 @@ def hold_out(raw: Raw, wanted: str) -> tuple[Raw, Array, str]:
     many = len(held) > 1
     note = (
         f"Class{'es' * many} {names} {'were' if many else 'was'} left out of training"
-        f" and serve{'s' * (not many)} as inputs from elsewhere."
+        f" and serve{'s' * (not many)} as OOD inputs."
     )
     return keep_classes(raw, kept), inputs, note
 
@@ -60,17 +61,15 @@ def match_form(source: str, inputs: Array, like: Array) -> tuple[Array, list[str
     return images.numpy(), notes
 
 
-def check_elsewhere(source: str, inputs: Array, parts: dict[str, Rows]) -> list[str]:
-    """Return a note where inputs from elsewhere are in the data too; raise a `ValueError` if all are."""
+def check_ood(source: str, inputs: Array, parts: dict[str, Rows]) -> list[str]:
+    """Return a note where OOD inputs are in the data too; raise a `ValueError` if all are."""
     if len(inputs) == 0:
         raise ValueError(f"ood: {source} holds no rows, expected at least one")
-    known = np.concatenate([row_keys(rows.inputs) for rows in parts.values()])
+    known = np.concatenate([rows.keys for rows in parts.values()])
     met = int(np.isin(row_keys(inputs), known).sum())
     if met == len(inputs):
-        raise ValueError(
-            f"ood: every input of {source} also occurs in the data, expected inputs from elsewhere"
-        )
-    return [f"{met} of {len(inputs)} inputs from elsewhere also occur in the data."] if met else []
+        raise ValueError(f"ood: every input of {source} also occurs in the data, expected OOD inputs")
+    return [f"{met} of {len(inputs)} OOD inputs also occur in the data."] if met else []
 
 
 def _class_index(classes: tuple[str, ...], name: str) -> int:

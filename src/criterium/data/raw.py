@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from criterium.data.array import Array
+from criterium.data.keys import row_keys, together
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Rows:
-    """Inputs with a class index each."""
+    """Inputs with a class index each; where they are known, groups, whose rows stay together, and times."""
 
     inputs: Array
     targets: Array
+    groups: Array | None = None
+    times: Array | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -32,7 +34,19 @@ class Rows:
 
     def __getitem__(self, index: Array) -> Rows:
         """Return the rows that an index array or a mask picks."""
-        return Rows(self.inputs[index], self.targets[index])
+        groups = None if self.groups is None else self.groups[index]
+        times = None if self.times is None else self.times[index]
+        return Rows(self.inputs[index], self.targets[index], groups, times)
+
+    @cached_property
+    def keys(self) -> Array:
+        """A hash of each input."""
+        return row_keys(self.inputs)
+
+    @cached_property
+    def units(self) -> Array:
+        """The same number for rows that stay together: of one input, or of one group."""
+        return self.keys if self.groups is None else together(self.keys, self.groups)
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ def keep_classes(raw: Raw, kept: Array) -> Raw:
 
     def renumber(rows: Rows) -> Rows:
         targets = number[rows.targets]
-        return Rows(rows.inputs, targets)[targets >= 0]
+        return replace(rows, targets=targets)[targets >= 0]
 
     return replace(
         raw,
@@ -90,6 +104,11 @@ def check_classes(raw: Raw) -> Raw:
     if len(trained) < 2:
         raise ValueError(f"data: got one class, {raw.classes[trained[0]]!r}, expected at least two")
     return raw if len(trained) == len(raw.classes) else keep_classes(raw, trained)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return ``"1 row"`` or ``"2 rows"``."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def listed(names: list[str], most: int = 10) -> str:

@@ -1,56 +1,151 @@
-"""From the name of a source to a `Dataset`: read, hold out, split, fit, and describe."""
+"""From the name of a source to its contents, and to the `Dataset` of a repeat."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from criterium._checks import choice
-from criterium.data.arrays import npz_test_inputs, read_npz
+from criterium.data.array import Array
 from criterium.data.catalogue import SOURCES
-from criterium.data.columns import fit
-from criterium.data.dataset import Dataset, assemble
+from criterium.data.contents import Contents
+from criterium.data.dataset import Dataset
 from criterium.data.folder import read_folder
 from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
+from criterium.data.npz import npz_test_inputs, read_npz
 from criterium.data.official import OFFICIAL, official_test_inputs, read_official
-from criterium.data.ood import check_elsewhere, hold_out, match_form
-from criterium.data.raw import Array, Raw, Rows, check_classes
-from criterium.data.splits import split
+from criterium.data.ood import check_ood, hold_out, match_form
+from criterium.data.raw import Raw, Rows, check_classes
+from criterium.data.splits import test_on_latest
 from criterium.data.tables import read_table, read_table_cells
 
 _TABLES = ("parquet", "csv")
 
 
-def load(
-    data: str = "digits",
-    *,
-    data_dir: str | Path | None = None,
-    label: str | None = None,
-    ood: str | None = None,
-    validation: float = 0.2,
-    hierarchy: str | Path | None = None,
-) -> Dataset:
-    """Load labelled data, split so that no input is met twice, with inputs from elsewhere.
-
-    The split is fixed: it depends on the data, never on the seed of a run. Parts that the source brings
-    are kept. Otherwise 20 % of the rows become test, and `validation` of those that are not test become
-    validation, class by class; rows with the same input stay together, and training rows whose input
-    also occurs in the test part never become validation. Whatever is fitted (statistics, categories,
-    replacements for missing cells) is fitted on the training rows.
+@dataclass(frozen=True)
+class Source:
+    """Which data, and how they are read and split: plain values that can be written down as JSON.
 
     Args:
         data: a name or ``kind:path`` from `SOURCES`.
         data_dir: the folder with the official files of ``fashion-mnist``, ``mnist``, ``cifar10`` or
             ``cifar100``.
         label: the column of a table that holds the classes.
-        ood: inputs from elsewhere: ``"classes:A,B"`` (names or numbers of classes, held out of training,
-            validation and test), another source (its test rows, or all where it has no test part),
-            ``"array"`` (``ood_x`` of an ``.npz`` file) or ``"none"``. By default ``"classes:8,9"`` for
-            digits, ``"array"`` for a file that has ``ood_x``, else ``"none"``.
+        ood: OOD inputs: ``"classes:A,B"`` (names or numbers of classes, held out of training, validation and
+            test), another source (its test rows, or all where it has no test part), ``"array"`` (``ood_x`` of
+            an ``.npz`` file) or ``"none"``. By default ``"classes:8,9"`` for digits, ``"array"`` for a file
+            that has ``ood_x``, else ``"none"``.
         validation: the part, between 0 and 1, of the rows that are not test.
         hierarchy: the tree that the classes hang in: a ``.csv`` or ``.json`` file of classes and their
             parents, or ``"cifar100"``, the default for that data; see `criterium.data.hierarchy`.
+        groups: the column of a table that names the patient, user or the like of each row. Rows of one group
+            are never on two sides of a split, and the column is no feature. An ``.npz`` file has the array
+            ``groups`` for that (a group for each row of ``x_train``), and optionally ``groups_val`` and
+            ``groups_test``.
+        time: the column of a table by which rows are ordered: the latest 20 % are the test part, and the
+            column is no feature.
+        same_split: whether all repeats are split as the first one.
+
+    """
+
+    data: str = "digits"
+    data_dir: str | None = None
+    label: str | None = None
+    ood: str | None = None
+    validation: float = 0.2
+    hierarchy: str | None = None
+    groups: str | None = None
+    time: str | None = None
+    same_split: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without reading; paths become text."""
+        for name in ("data_dir", "hierarchy"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, os.fspath(path))
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation: got {self.validation!r}, expected a number between 0 and 1")
+        kind, _ = _parse("data", self.data, [])
+        for name in ("label", "groups", "time"):
+            if (column := getattr(self, name)) is not None and kind not in _TABLES:
+                raise ValueError(
+                    f"{name}: got {column!r} for {self.data}, expected it only with {' or '.join(_TABLES)}"
+                )
+
+    def read(self) -> Contents:
+        """Return the contents of the source, all files read and checked.
+
+        Raises:
+            ValueError: in one line, what in which file was wrong and what was expected.
+
+        """
+        folder = None if self.data_dir is None else Path(self.data_dir).expanduser()
+        raw = _read(self, folder)
+        named, notes = raw.classes, []
+        wanted = self.ood
+        if wanted is None:
+            wanted = "classes:8,9" if self.data == "digits" else "none" if raw.ood is None else "array"
+        ood: Array | None = None
+        if wanted.startswith("classes:"):
+            raw, ood, note = hold_out(raw, wanted.removeprefix("classes:"))
+            notes = [note]
+        elif wanted != "none":
+            ood, notes = _read_ood(wanted, raw, folder)
+        notes += raw.notes
+        if raw.train.times is not None and len(raw.train):
+            raw, note = test_on_latest(raw, raw.train.times)
+            notes.append(note)
+        raw = check_classes(raw)
+        if ood is not None:
+            notes += check_ood(wanted, ood, raw.parts())
+        hierarchy = self.hierarchy
+        if hierarchy is None and self.data == BUILT_IN and is_built_in(raw.classes):
+            hierarchy = BUILT_IN
+        return Contents(
+            name=self.data,
+            raw=raw,
+            ood=ood,
+            ood_name=None if ood is None else wanted,
+            notes=tuple(notes),
+            hierarchy=None if hierarchy is None else read_hierarchy(hierarchy, raw.classes, named),
+            validation=self.validation,
+            same_split=self.same_split,
+        )
+
+
+def read(data: str = "digits", **options: Any) -> Contents:
+    """Read labelled data once, to be split for each repeat: ``read(...).split(repeat)``.
+
+    Args:
+        data: a name or ``kind:path`` from `SOURCES`.
+        options: the other arguments of `Source`.
+
+    Returns:
+        The `Contents`.
+
+    Raises:
+        ValueError: in one line, what in which file was wrong and what was expected.
+
+    """
+    return Source(data, **options).read()
+
+
+def load(data: str = "digits", **options: Any) -> Dataset:
+    """Load labelled data, split so that no input is met twice, with OOD inputs.
+
+    The split is that of repeat 0: it depends on the data, never on the seed of a run. Parts that the source
+    brings are kept. Otherwise 20 % of the rows become test, and `validation` of those that are not test
+    become validation, class by class; rows with the same input stay together, and training rows whose input
+    also occurs in the test part never become validation. Whatever is fitted (statistics, categories,
+    replacements for missing cells) is fitted on the training rows.
+
+    Args:
+        data: a name or ``kind:path`` from `SOURCES`.
+        options: the other arguments of `Source`, such as ``label="outcome"``.
 
     Returns:
         The `Dataset`.
@@ -64,54 +159,23 @@ def load(
         >>> digits.classes, tuple(digits.train.inputs.shape)
         (('0', '1', '2', '3', '4', '5', '6', '7'), (925, 1, 8, 8))
         >>> digits.notes[0]
-        'Classes 8 and 9 were left out of training and serve as inputs from elsewhere.'
+        'Classes 8 and 9 were left out of training and serve as OOD inputs.'
     """
-    if not 0 < validation < 1:
-        raise ValueError(f"validation: got {validation!r}, expected a number between 0 and 1")
-    folder = None if data_dir is None else Path(data_dir).expanduser()
-    raw = _read(data, folder, label)
-    named = raw.classes
-    if ood is None:
-        ood = "classes:8,9" if data == "digits" else "none" if raw.ood is None else "array"
-
-    elsewhere, notes = None, []
-    if ood.startswith("classes:"):
-        raw, elsewhere, note = hold_out(raw, ood.removeprefix("classes:"))
-        notes = [note]
-    elif ood != "none":
-        elsewhere, notes = _read_elsewhere(ood, raw, folder)
-    raw = check_classes(raw)
-    parts, split_notes = split(raw, validation)
-    notes = [*notes, *raw.notes, *split_notes]
-    if elsewhere is not None:
-        notes += check_elsewhere(ood, elsewhere, parts)
-
-    if raw.columns is not None:
-        encode, fit_notes = fit(raw.columns, parts["train"].inputs)
-        parts = {part: Rows(encode(rows.inputs), rows.targets) for part, rows in parts.items()}
-        elsewhere = None if elsewhere is None else encode(elsewhere)
-        notes += fit_notes
-    ood_name = None if elsewhere is None else ood
-    if hierarchy is None and data == BUILT_IN and is_built_in(raw.classes):
-        hierarchy = BUILT_IN
-    tree = None if hierarchy is None else read_hierarchy(str(hierarchy), raw.classes, named)
-    return assemble(data, raw.classes, parts, elsewhere, ood_name, tuple(notes), tree)
+    return read(data, **options).split()
 
 
-def _read(data: str, data_dir: Path | None, label: str | None) -> Raw:
-    kind, path = _parse("data", data, [])
-    if label is not None and kind not in _TABLES:
-        raise ValueError(f"label: got {label!r} for {data}, expected it only with {' or '.join(_TABLES)}")
+def _read(source: Source, data_dir: Path | None) -> Raw:
+    kind, path = _parse("data", source.data, [])
     if kind in OFFICIAL:
         return read_official(kind, data_dir)
     if kind in _TABLES:
-        return read_table(path, kind, label)
+        return read_table(path, kind, source.label, source.groups, source.time)
     if kind == "npz":
         return read_npz(path)
     return read_folder(path) if kind == "folder" else _read_digits()
 
 
-def _read_elsewhere(ood: str, raw: Raw, data_dir: Path | None) -> tuple[Array, list[str]]:
+def _read_ood(ood: str, raw: Raw, data_dir: Path | None) -> tuple[Array, list[str]]:
     """Return the inputs of another source in the form of those in `raw`, with notes."""
     if ood == "array":
         if raw.ood is None:

@@ -13,20 +13,30 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from criterium._checks import choice, nearest
+from criterium.data.array import Array
 from criterium.data.columns import UNSEEN
 from criterium.data.files import existing_file, reason
-from criterium.data.raw import Array, Column, Raw, Rows, listed
+from criterium.data.raw import Column, Raw, Rows, counted, listed
 
 MOST_CATEGORIES = 1000
 """A text column with more values is an identifier or free text: too wide as one feature a value."""
 
 
-def read_table(path: Path, form: str, label: str | None) -> Raw:
+def read_table(
+    path: Path, form: str, label: str | None, groups: str | None = None, time: str | None = None
+) -> Raw:
     """Return the rows of a ``"parquet"`` or ``"csv"`` file, classes in the order of their labels."""
     table = _read(path, form)
     if label is None:
         raise ValueError(f"label: not given, expected a column of {path}: {', '.join(table.column_names)}")
-    choice("label", label, table.column_names)
+    roles: dict[str, str] = {}
+    for role, name in (("label", label), ("groups", groups), ("time", time)):
+        if name in roles:
+            raise ValueError(
+                f"got column {name!r} as {roles[name]} and as {role}, expected different columns"
+            )
+        if name is not None:
+            roles[choice(role, name, table.column_names)] = role
     labelled = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
     notes = []
     if dropped := len(table) - len(labelled):
@@ -34,7 +44,7 @@ def read_table(path: Path, form: str, label: str | None) -> Raw:
     if len(labelled) == 0:
         raise ValueError(f"{path}: column {label!r} holds no labels")
     classes, targets = _labels(path, labelled[label], label)
-    inputs = labelled.drop_columns([label])
+    inputs = labelled.drop_columns(list(roles))
     columns = [_column(path, inputs[name], name) for name in inputs.column_names]
     wide = [column for column in columns if len(column.categories or ()) > MOST_CATEGORIES]
     if wide:
@@ -45,7 +55,13 @@ def read_table(path: Path, form: str, label: str | None) -> Raw:
         raise ValueError(
             f"{path}: holds no columns to predict {label!r} from, expected numbers or categories"
         )
-    return Raw(classes, Rows(_cells(path, inputs, kept), targets), columns=kept, notes=tuple(notes))
+    rows = Rows(
+        _cells(path, inputs, kept),
+        targets,
+        None if groups is None else _groups(labelled[groups]),
+        None if time is None else _times(path, labelled[time], time),
+    )
+    return Raw(classes, rows, columns=kept, notes=tuple(notes))
 
 
 def read_table_cells(path: Path, form: str, columns: tuple[Column, ...]) -> Array:
@@ -96,6 +112,30 @@ def _labels(path: Path, column: Any, name: str) -> tuple[tuple[str, ...], Array]
         values = values.astype(np.int64)
     names, targets = np.unique(values, return_inverse=True)
     return tuple(map(str, names)), targets.astype(np.int64)
+
+
+def _groups(column: Any) -> Array:
+    """Return a number for each row, the same for rows of one group; a row without one is on its own."""
+    codes = _plain(column).combine_chunks().dictionary_encode().indices
+    numbers = codes.to_numpy(zero_copy_only=False).astype(np.float64)
+    alone = np.isnan(numbers)
+    numbers[alone] = np.arange(alone.sum()) + (np.nanmax(numbers, initial=-1) + 1)
+    whole: Array = numbers.astype(np.int64)
+    return whole
+
+
+def _times(path: Path, column: Any, name: str) -> Array:
+    """Return numbers that rise with time."""
+    kind = column.type
+    if column.null_count:
+        raise ValueError(f"{path}: column {name!r} has {counted(column.null_count, 'row')} without a time")
+    if pa.types.is_temporal(kind):
+        wide = pa.int32() if pa.types.is_date32(kind) or pa.types.is_time32(kind) else pa.int64()
+        column = column.cast(wide)
+    elif not _is_number(kind):
+        raise ValueError(f"{path}: column {name!r} has type {kind}, expected numbers, dates or times")
+    times: Array = _plain(column).to_numpy()
+    return times
 
 
 def _column(path: Path, column: Any, name: str) -> Column:

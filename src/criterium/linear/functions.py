@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from criterium.linear.forms import FORMS, OPTIONS, complete
@@ -13,7 +12,8 @@ from criterium.linear.layer import Layer, layer_here
 from criterium.linear.parts import Plain, cross_entropy
 from criterium.linear.placement import whole
 from criterium.linear.standardize import standardized
-from criterium.losses._contract import expectation, per_example_loss
+from criterium.losses._contract import Rows, expectation
+from criterium.losses._targets import Targets, check, full_precision
 from criterium.losses.complement import complement_entropy
 from criterium.losses.exact import exact_loss
 from criterium.losses.focal import focal_loss
@@ -66,24 +66,33 @@ def fused_loss(
 ) -> Tensor:
     """Return the loss `plain` of the logits of `layer` for features (..., D), without those logits."""
     features, target = whole("features", features), whole("target", target)
-    classes, width = _check(layer, features, class_weight)
+    classes, width = _check(layer, features)
     leading = features.shape[:-1]
-    soft = target.is_floating_point()
-    wanted = (*leading, classes) if soft else tuple(leading)
-    if tuple(target.shape) != wanted:
-        kind = "class probabilities" if soft else "class indices"
-        raise ValueError(
-            f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted}"
-            f" for features of shape {tuple(features.shape)} and {classes} classes"
-        )
-    table = layer.prepared(features.reshape(-1, width))
+    soft = check(
+        target,
+        class_weight,
+        reduction,
+        classes=classes,
+        indices=leading,
+        probabilities=(*leading, classes),
+        given=f"features of shape {tuple(features.shape)} and {classes} classes",
+    )
     options = complete(plain, options)
-    if options.pop("standardize", False):
-        counts = torch.ones_like(table[:, 0]) if soft else (target.reshape(-1) != ignore_index).to(table)
-        layer = standardized(layer, table, counts)
-    rows = FORMS[plain](layer, **options)
+    with full_precision(features.device):
+        table = layer.prepared(features.reshape(-1, width))
+        flat = target.reshape(-1, classes) if soft else target.reshape(-1)
+        targets = Targets.read(flat, classes, table.dtype, class_weight, ignore_index)
+        if options.pop("standardize", False):
+            layer = standardized(layer, table, targets.valid)
+        rows = FORMS[plain](layer, **options)
+        losses = (_expectation(rows) if soft else rows)(table, targets.classes)
+        return targets.reduce(losses, leading, reduction)
 
-    def dense(_: Tensor, distribution: Tensor) -> Tensor:
+
+def _expectation(rows: Rows) -> Rows:
+    """Return rows of soft targets, of which few classes have mass: each costs a row of features."""
+
+    def expected(table: Tensor, distribution: Tensor) -> Tensor:
         entries = int((distribution > 0).sum())
         if entries > _MOST * len(distribution):
             raise ValueError(
@@ -92,20 +101,10 @@ def fused_loss(
             )
         return expectation(rows)(table, distribution)
 
-    losses = per_example_loss(
-        lambda _, index: rows(table, index),
-        # One number in the shape of the logits that nobody holds.
-        table.new_zeros(()).expand(len(table), classes),
-        target.reshape(-1, classes) if soft else target.reshape(-1),
-        weight=class_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        dense=dense,
-    )
-    return losses.reshape(leading) if reduction == "none" else losses
+    return expected
 
 
-def _check(layer: Layer, features: Tensor, class_weight: Tensor | None) -> tuple[int, int]:
+def _check(layer: Layer, features: Tensor) -> tuple[int, int]:
     """Return the numbers of classes and features, or raise a `ValueError` for what does not fit."""
     if layer.weight.dim() != 2 or layer.weight.shape[0] == 0:
         raise ValueError(f"weight: got shape {tuple(layer.weight.shape)}, expected (C, D) with C at least 1")
@@ -116,10 +115,6 @@ def _check(layer: Layer, features: Tensor, class_weight: Tensor | None) -> tuple
         raise ValueError(
             f"features: got {features.dtype} of shape {tuple(features.shape)},"
             f" expected real numbers (..., {width})"
-        )
-    if class_weight is not None and tuple(class_weight.shape) != (classes,):
-        raise ValueError(
-            f"class_weight: got shape {tuple(class_weight.shape)}, expected ({classes},), one number a class"
         )
     return classes, width
 

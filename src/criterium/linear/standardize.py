@@ -16,13 +16,14 @@ from criterium.linear.scan import block_size, blocks
 from criterium.linear.sharded import Shard
 
 
-def standardized(layer: Layer, features: Tensor, counts: Tensor) -> Layer:
+def standardized(layer: Layer, features: Tensor, valid: Tensor | None) -> Layer:
     """Return the layer with its logits divided by their standard deviation over the rows that count (N,).
 
     Their mean stays: no loss depends on it.
     """
     if layer.distance or layer.unit or layer.scale is not None:
         raise ValueError("standardize: got True, expected False for a head that is not torch.nn.Linear")
+    counts = torch.ones_like(features[:, 0]) if valid is None else valid.to(features)
     gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(features))
     # In float64, in which a mean that is large beside the deviation leaves digits enough.
     rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double() * counts.unsqueeze(1)

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from criterium.data.array import Array
 from criterium.data.files import existing_file, reason
-from criterium.data.raw import Array, Raw, Rows
+from criterium.data.raw import Raw, Rows
 
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _INPUTS = ("x_train", "x_val", "x_test", "ood_x")
+_GROUPS = {"train": "groups", "val": "groups_val", "test": "groups_test"}
 
 
 def read_npz(path: Path) -> Raw:
     """Return the contents of an ``.npz`` file with the arrays that `SOURCES` names."""
-    found = load_arrays(path, _REQUIRED, ("x_val", "y_val", "ood_x", "classes"))
+    found = load_arrays(path, _REQUIRED, ("x_val", "y_val", "ood_x", "classes", *_GROUPS.values()))
     if ("x_val" in found) != ("y_val" in found):
         raise ValueError(f"{path}: has one of x_val and y_val, expected both or neither")
     inputs = {name: as_inputs(path, name, found[name]) for name in _INPUTS if name in found}
@@ -31,7 +33,8 @@ def read_npz(path: Path) -> Raw:
     rows = {part: len(inputs[f"x_{part}"]) for part in ("train", "val", "test") if f"x_{part}" in found}
     labels = {part: as_labels(path, f"y_{part}", found[f"y_{part}"], rows[part]) for part in rows}
     classes, targets = _name_classes(path, labels, found.get("classes"))
-    parts = {part: Rows(inputs[f"x_{part}"], targets[part]) for part in rows}
+    groups = _number_groups(path, found, rows)
+    parts = {part: Rows(inputs[f"x_{part}"], targets[part], groups.get(part)) for part in rows}
     return Raw(classes, parts["train"], parts.get("val"), parts["test"], inputs.get("ood_x"))
 
 
@@ -101,6 +104,24 @@ def as_labels(path: Path, name: str, array: Array, rows: int) -> Array:
             f"{path}: {name} holds the label {labels[wrong][0]}, expected whole numbers from 0 to {2**31 - 1}"
         )
     return labels.astype(np.int64)
+
+
+def _number_groups(path: Path, found: dict[str, Array], rows: dict[str, int]) -> dict[str, Array]:
+    """Return a number for each row of the parts that have groups, the same for one group in all parts."""
+    given = {part: found[name] for part, name in _GROUPS.items() if name in found and part in rows}
+    for part, groups in given.items():
+        if groups.shape != (rows[part],) or groups.dtype.kind not in "iuU":
+            raise ValueError(
+                f"{path}: {_GROUPS[part]} has shape {groups.shape} and type {groups.dtype}, expected"
+                f" ({rows[part]},), a whole number or text for each row"
+            )
+        if (groups.dtype.kind == "U") != (next(iter(given.values())).dtype.kind == "U"):
+            raise ValueError(
+                f"{path}: {_GROUPS[part]} holds other types than {_GROUPS[next(iter(given))]}, expected whole"
+                " numbers in both or text in both"
+            )
+    names = np.unique(np.concatenate(list(given.values()))) if given else np.empty(0)
+    return {part: np.searchsorted(names, groups) for part, groups in given.items()}
 
 
 def _name_classes(

@@ -1,4 +1,4 @@
-"""Inputs from elsewhere: held-out classes, other sources, and their form."""
+"""OOD inputs: held-out classes, other sources, and their form."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_held_out_classes_give_all_their_rows_where_we_split() -> None:
     assert kept + len(digits.ood) == 1797
     known = {tuple(row) for part in (digits.train, digits.test) for row in part.inputs.flatten(1).tolist()}
     assert not known & set(map(tuple, digits.ood.flatten(1).tolist()))
-    assert digits.notes[0] == "Classes 0 and 3 were left out of training and serve as inputs from elsewhere."
+    assert digits.notes[0] == "Classes 0 and 3 were left out of training and serve as OOD inputs."
 
 
 def test_held_out_classes_give_their_test_rows_where_the_source_has_a_test_part(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_held_out_classes_give_their_test_rows_where_the_source_has_a_test_part(
         np.testing.assert_array_equal(data.test.inputs[:, 0].numpy(), np.delete(test, np.s_[1::4], axis=0))
         assert data.test.targets.tolist() == [0, 1, 2] * 10
         assert len(data.train) + len(data.validation) == 60
-        assert data.notes == ("Class bee was left out of training and serves as inputs from elsewhere.",)
+        assert data.notes == ("Class bee was left out of training and serves as OOD inputs.",)
 
 
 def test_names_go_before_numbers(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_inputs_that_the_data_holds_too_are_counted(tmp_path: Path) -> None:
     mixed[:4] = np.load(tmp_path / "set.npz")["x_train"][:4]
     np.savez(tmp_path / "mixed.npz", x_test=mixed)
     data = load(source, ood=f"npz:{tmp_path / 'mixed.npz'}")
-    assert data.notes == ("4 of 10 inputs from elsewhere also occur in the data.",)
-    with pytest.raises(ValueError, match=r"every input of npz:.* also occurs in the data, expected inputs"):
+    assert data.notes == ("4 of 10 OOD inputs also occur in the data.",)
+    with pytest.raises(ValueError, match=r"every input of npz:.* also occurs in the data, expected OOD"):
         load(source, ood=source)
 
 
