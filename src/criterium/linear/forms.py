@@ -226,11 +226,11 @@ class of_candidates:
     least: Callable[[dict[str, Any]], int]
     """How many candidates the options ask for."""
 
-    def __call__(self, layer: OutputLayer, *, candidates: int | None = None, **options: Any) -> Rows:
+    def __call__(self, layer: OutputLayer, *, candidates: int | str | None = None, **options: Any) -> Rows:
         """Return the rows."""
-        if candidates is None:
+        if not isinstance(candidates, int):
             raise ValueError(
-                "candidates: got None, expected a number: the fused form of"
+                f"candidates: got {candidates!r}, expected a number: the fused form of"
                 f" {getattr(self.plain, '__name__', 'this loss')} looks at the true class and the"
                 " candidates - 1 strongest others"
             )
@@ -312,7 +312,7 @@ FORMS: dict[Plain, Form] = {
     functional.poly1_cross_entropy: of_probability(functional.poly1_cross_entropy),
     functional.smooth_topk_svm: of_candidates(functional.smooth_topk_svm, lambda options: options["k"] + 1),
     functional.topk_cross_entropy: of_candidates(
-        functional.topk_cross_entropy, lambda options: len(options["p_k"]) + 1
+        functional.topk_cross_entropy, lambda options: len(options["p_k"] or (1,)) + 1
     ),
     functional.topk_svm: topk_svm,
     functional.zero_one_relaxation: zero_one_relaxed,

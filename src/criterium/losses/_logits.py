@@ -9,23 +9,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST = -1e30
-"""In place of minus infinity, whose products with 0 are NaN: below all logits, and far from overflow."""
-
-
 def flaw(table: Tensor) -> Tensor:
     """Return ``(M, 1)``: 0, or NaN for a row of logits ``(M, C)`` that has no loss."""
     top = table.detach().amax(dim=1, keepdim=True)
     return top - top
 
 
+def from_own(table: Tensor, own: Tensor) -> Tensor:
+    """Return logits ``(M, C)`` less the one of class `own` ``(M, 1)`` of their row, as `from_top` does."""
+    return table - (table.detach().gather(1, own) + flaw(table))
+
+
 def from_top(table: Tensor) -> Tensor:
     """Return logits ``(M, C)`` less the largest of their row, in new memory; all NaN where they have no loss.
 
-    So they keep the digits of their differences, wherever they are.
+    So they keep the digits of their differences to it, wherever they are.
     """
     top = table.detach().amax(dim=1, keepdim=True)
     return table - (top + (top - top))
+
+
+def unmasked(table: Tensor) -> Tensor:
+    """Return logits with a finite one in place of minus infinity, whose products with 0 are NaN."""
+    return table.clamp_min(torch.finfo(table.dtype).min)
 
 
 def surprisal(table: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from criterium.losses._contract import forming_gradient
-from criterium.losses._logits import from_top
+from criterium.losses._logits import from_top, unmasked
 from criterium.losses._targets import looked_at
 from criterium.sorting.chance import chance_and_slope
 from criterium.sorting.comparators import Comparator
@@ -25,13 +25,17 @@ _FEW = 256
 """Up to so many classes NumPy sorts a row by vector instructions alone."""
 
 
+ALL = "all"
+"""In place of a number of candidates: the true class and all others."""
+
+
 class Options(NamedTuple):
     """The weight of softmax and that of every rank, and what rows are relaxed with."""
 
     first: float
     by_rank: tuple[float, ...]
     top1: str
-    candidates: int | None
+    candidates: int | str | None
     relaxation: str
     rule: Comparator
 
@@ -41,14 +45,12 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     k, classes, candidates = len(options.by_rank), table.shape[1], options.candidates
     if k >= classes > 1 or k > classes:
         raise ValueError(f"p_k: got {k} weights for C = {classes} classes, expected fewer than C (k >= C)")
-    if candidates is not None and candidates > classes:
+    if isinstance(candidates, int) and candidates > classes:
         raise ValueError(f"candidates: got {candidates}, expected at most C = {classes}")
     network = options.relaxation in NETWORKS
-    if candidates is None and network:
-        # A network's shares depend on the wires: the order of classes is not to decide on these.
-        options = options._replace(candidates=classes)
-    elif candidates == classes and not network:
-        options = options._replace(candidates=None)
+    if candidates in (ALL, classes):
+        # Only the shares of a network depend on which wire is whose.
+        options = options._replace(candidates=classes if network else None)
 
     # Without a gradient to form the readable form keeps less; traced, it is fused by the compiler.
     formed = (
@@ -66,7 +68,7 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
 
 def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     table = from_top(table).clamp_min(_floor(options))
-    if options.candidates is not None:
+    if isinstance(options.candidates, int):
         table = table.gather(1, _columns(table.detach(), index, options.candidates))
         index = torch.zeros_like(index)
     ranks = rank_probabilities(
@@ -113,14 +115,16 @@ def _with_gradient(table: Tensor, index: Tensor, options: Options) -> tuple[Tens
         losses, pull, *_ = torch.func.vjp(lambda table: _rows(table, index, options), table)
         return losses, pull(torch.ones_like(losses))[0]
 
-    table = from_top(table.detach().resolve_neg()).clamp_min_(_floor(options))
-    candidates = options.candidates or table.shape[1]
+    table = unmasked(table.detach().resolve_neg())
+    if not isinstance(options.candidates, int):
+        values, slope = _value_and_slope(table.T.double().clone().numpy(), index.numpy(), options)
+        return torch.from_numpy(values).float(), torch.from_numpy(slope.T).float()
     if table.shape[1] <= _FEW:
-        columns, scores = _strongest_of_few(table.numpy(), index.numpy(), candidates)
+        columns, scores = _strongest_of_few(table.numpy(), index.numpy(), options.candidates)
     else:
-        columns = _columns(table, index, candidates)
+        columns = _columns(table, index, options.candidates)
         scores = table.gather(1, columns).T.double().numpy()
-    values, slope = _value_and_slope(scores, options)
+    values, slope = _value_and_slope(scores, 0, options)
     gradient = torch.zeros_like(table).scatter_(1, columns, torch.from_numpy(slope.T).float())
     return torch.from_numpy(values).float(), gradient
 
@@ -145,24 +149,31 @@ def _strongest_of_few(table: np.ndarray, index: np.ndarray, candidates: int) -> 
     return torch.from_numpy(columns), scores
 
 
-def _value_and_slope(scores: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses ``(M,)`` and their derivative by the scores ``(n, M)``, those of the true class first."""
-    chance, slope = chance_and_slope(scores, 0, options.by_rank, options.relaxation, options.rule)
+def _value_and_slope(
+    scores: np.ndarray, index: np.ndarray | int, options: Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses ``(M,)`` and their derivative by the scores ``(n, M)`` of those that compete."""
+    top = scores.max(axis=0)
+    # As in `_logits.flaw`; minus infinity has come as the least number there is.
+    top[~((top > np.finfo(np.float32).min) & (top < np.inf))] = np.nan
+    scores -= top
+    np.maximum(scores, _floor(options), out=scores)
+    chance, slope = chance_and_slope(scores, index, options.by_rank, options.relaxation, options.rule)
+    true = index if isinstance(index, int) else (index, np.arange(len(index)))
     if options.top1 != "sort":
-        relative = scores - scores.max(axis=0)
-        softmax = np.exp(relative)
+        softmax = np.exp(scores)
         total = softmax.sum(axis=0)
         softmax /= total
     if options.top1 == "softmax":
-        share = options.first * softmax[0]
+        share = options.first * softmax[true]
         chance += share
         slope -= share * softmax
-        slope[0] += share
+        slope[true] += share
     inside = chance * _NEAR_ONE + _NEAR_ZERO
     losses = -np.log(inside)
     slope *= -_NEAR_ONE / inside
     if options.top1 == "softmax_ce":
-        losses = options.by_rank[0] * losses + options.first * (np.log(total) - relative[0])
+        losses = options.by_rank[0] * losses + options.first * (np.log(total) - scores[true])
         slope = options.by_rank[0] * slope + options.first * softmax
-        slope[0] -= options.first
+        slope[true] -= options.first
     return losses, slope

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
-from criterium.losses._logits import flaw
+from criterium.losses._logits import from_own
 
 
 def multiclass_hinge(
@@ -47,8 +47,7 @@ def multiclass_hinge(
 
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own, others = index.unsqueeze(1), max(table.shape[1] - 1, 1)
-        lead = table.gather(1, own) + flaw(table)
-        inside = (table - lead).add_(margin).scatter_(1, own, 0.0).relu_()
+        inside = from_own(table, own).add_(margin).scatter_(1, own, 0.0).relu_()
         slope = inside.sign() / others
         return inside.sum(dim=1) / others, slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.losses._logits import LEAST, from_top
+from criterium.losses._logits import from_top, unmasked
 from criterium.sorting.noised import draw_kth
 from criterium.sorting.smoothed import smoothed_kth
 
@@ -102,7 +102,7 @@ def noised_topk_hinge(
 
     def known(table: Tensor) -> Tensor:
         """Return the logits as differences; a masked class far below all, where it is chosen by no draw."""
-        return from_top(table).clamp_min(LEAST)
+        return unmasked(from_top(table))
 
     def scaled(losses: Tensor) -> Tensor:
         return losses if scale == 1 else scale * losses

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
-from criterium.losses._logits import LEAST, from_top
+from criterium.losses._logits import flaw, from_top, unmasked
 from criterium.sorting.symmetric_polynomials import symmetric_log_ratio
 
 
@@ -68,11 +68,10 @@ def smooth_topk_svm(
 
     def formed(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        table = from_top(table)
-        wrong = table.clamp_min(LEAST).scatter_(1, own, -torch.inf)
+        wrong = unmasked(table).scatter_(1, own, -torch.inf)
         ratio, slope = symmetric_log_ratio(wrong, k, k * temperature)
         # In float64: at a low temperature it is a small difference of large numbers.
-        true = table.gather(1, own).squeeze(1).double() / k
+        true = (table.gather(1, own) + flaw(table)).squeeze(1).double() / k
         excess = (margin - true) / temperature + ratio
         loss = temperature * torch.logaddexp(excess, torch.zeros_like(excess))
         pull = (excess.sigmoid() / k).to(table.dtype).unsqueeze(1)
@@ -143,15 +142,17 @@ def topk_svm(
     """
     _check(k, margin)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
+    def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         _check_classes(k, table)
         own = index.unsqueeze(1)
-        table = from_top(table)
-        rival = table.scatter(1, own, -torch.inf).topk(k, dim=1).values[:, -1]
-        return (margin + (rival - table.gather(1, own).squeeze(1)) / k).relu()
+        rival, place = (each[:, -1:] for each in table.scatter(1, own, -torch.inf).topk(k, dim=1))
+        loss = (margin + (rival - (table.gather(1, own) + flaw(table))) / k).relu()
+        slope = loss.sign() / k
+        gradient = torch.zeros_like(table).scatter(1, place, slope).scatter(1, own, -slope)
+        return loss.squeeze(1), gradient
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        forming_gradient(rows), logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, choice
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.losses._topk_rows import Options, rows
+from criterium.losses._topk_rows import ALL, Options, rows
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.topk import check_options
 
@@ -30,7 +30,7 @@ def topk_cross_entropy(
     distribution: str = "logistic",
     steepness: float = 1.0,
     art_lambda: float = 0.25,
-    candidates: int | None = None,
+    candidates: int | str | None = ALL,
     top1: str = "softmax",
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -55,8 +55,10 @@ def topk_cross_entropy(
         steepness: of the comparators, or of what stands for them, per logit.
         art_lambda: exponent of the distribution ``"logistic_phi"``.
         candidates: m, with len(p_k) < m <= C: look only at the true class and the m - 1 strongest
-            others. The cost is then that of m classes, which many classes need (the paper: 16 of 1000,
-            50 of 10,450); for networks, the time grows with the number of layers.
+            others, in this order. The cost is then that of m classes, which many classes need (the paper:
+            16 of 1000, 50 of 10,450); for networks, the time grows with the number of layers. ``"all"``:
+            m = C. None: all classes in the order of their numbers, as the authors' code has it without m;
+            with a network the loss then depends on the number of a class.
         top1: what stands for P_y1 in the term of p_1. ``"softmax"`` (the formula above); ``"sort"`` P_y1
             itself; ``"softmax_ce"`` the sum of two losses, p_1 CE(s, y) - (1 - p_1) log(sum_{k >= 2} ...),
             as in the authors' CIFAR-100 script. There the sum is not divided by 1 - p_1, so a perfect
@@ -80,15 +82,15 @@ def topk_cross_entropy(
 
     Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; networks get the true class
-    first and the others in falling order, as the authors do it for m candidates, also of all classes, which
-    they leave in the order of their numbers: there the loss of a row depends on the number of its class;
+    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; by default the true class
+    and all others are arranged as theirs are for m candidates, so that the numbers of classes do not matter;
     ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
 
     def chosen(table: Tensor, index: Tensor) -> Tensor:
-        weights = half(min(table.shape[1], candidates or table.shape[1])) if p_k is None else p_k
+        competing = candidates if isinstance(candidates, int) else table.shape[1]
+        weights = half(min(competing, table.shape[1])) if p_k is None else p_k
         # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
         by_matrix = weights if top1 == "sort" else (0.0, *weights[1:])
         by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
@@ -116,7 +118,7 @@ class TopKCrossEntropyLoss(Criterion):
         distribution: str = "logistic",
         steepness: float = 1.0,
         art_lambda: float = 0.25,
-        candidates: int | None = None,
+        candidates: int | str | None = ALL,
         top1: str = "softmax",
         weight: Tensor | None = None,
         ignore_index: int = -100,
@@ -144,7 +146,7 @@ def _check(
     distribution: str,
     steepness: float,
     art_lambda: float,
-    candidates: int | None,
+    candidates: int | str | None,
     top1: str,
 ) -> tuple[float, ...] | None:
     """Return `p_k` as a tuple, or raise a `ValueError` that names the argument that is wrong."""
@@ -153,7 +155,9 @@ def _check(
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
     choice("top1", top1, TOP1)
-    if candidates is not None:
+    if isinstance(candidates, str):
+        choice("candidates", candidates, (ALL,))
+    elif candidates is not None:
         at_least("candidates", candidates, 2 if p_k is None else len(weights) + 1)
     return None if p_k is None else weights
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.losses._logits import flaw, from_top
+from criterium.losses._logits import from_own
 
 KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 
@@ -83,7 +83,7 @@ def zero_one_relaxation(
 def _sigmoid(temperature: float) -> Rows:
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = table - (table.gather(1, own) + flaw(table))
+        beaten_by = from_own(table, own)
         step = beaten_by.div_(temperature).sigmoid_().scatter(1, own, 0.0)
         slope = torch.addcmul(step, step, step, value=-1).div_(temperature)
         return step.sum(dim=1), slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
@@ -94,7 +94,7 @@ def _sigmoid(temperature: float) -> Rows:
 def _polynomial(temperature: float) -> Rows:
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = table - (table.gather(1, own) + flaw(table))
+        beaten_by = from_own(table, own)
         # With u = 1 − c the polynomial is u² (3 − u) / 4, of which nothing cancels as u approaches 0, and
         # its slope −(3/4) u (2 − u). The true class is given u = 0, where both are 0.
         u = torch.add(table.new_ones(()), beaten_by, alpha=1 / temperature).clamp(0, 2).scatter(1, own, 0.0)
@@ -109,7 +109,7 @@ def _polynomial(temperature: float) -> Rows:
 def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) -> Rows:
     def rows(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        table = from_top(table)
+        table = from_own(table, own)
         lead = (table.gather(1, own) - table) / temperature
         given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
