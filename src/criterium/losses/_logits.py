@@ -17,7 +17,7 @@ def flaw(table: Tensor) -> Tensor:
 
 def from_own(table: Tensor, own: Tensor) -> Tensor:
     """Return logits ``(M, C)`` less the one of class `own` ``(M, 1)`` of their row, as `from_top` does."""
-    return table - (table.detach().gather(1, own) + flaw(table))
+    return table - (table.gather(1, own) + flaw(table))
 
 
 def from_top(table: Tensor) -> Tensor:

@@ -109,8 +109,8 @@ def _polynomial(temperature: float) -> Rows:
 def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) -> Rows:
     def rows(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        table = from_own(table, own)
-        lead = (table.gather(1, own) - table) / temperature
+        # The constant goes first, so that autograd keeps none of the logits that are given.
+        lead = from_own(table - table.detach().gather(1, own), own) / -temperature
         given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
         always = F.logsigmoid(given) + F.logsigmoid(free)
