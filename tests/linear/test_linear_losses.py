@@ -15,6 +15,7 @@ import criterium
 from criterium import functional, heads, linear
 from criterium.linear import scan
 from criterium.linear.candidates import noise_of
+from criterium.linear.forms import FORMS, plain_and_options
 from criterium.losses._contract import per_example_loss
 
 N, D, C = 7, 5, 23
@@ -78,6 +79,7 @@ class Fused:
 
 CASES = [
     Fused(nn.CrossEntropyLoss),
+    Fused(criterium.IsoMaxLoss, {"entropic_scale": 3.0}),
     Fused(criterium.FocalLoss, {"gamma": 1.5}),
     Fused(criterium.Poly1CrossEntropyLoss),
     Fused(criterium.LDAMLoss, {"class_counts": COUNTS, "scale": 3.0}),
@@ -280,6 +282,11 @@ def test_logarithm_of_exact_far_behind(k: int, behind: float) -> None:
 
 def focal(*args: Any, **options: Any) -> Tensor:
     return linear.linear_loss(criterium.FocalLoss(**options), *args)
+
+
+def test_every_fused_form_is_a_case() -> None:
+    functions = {plain_and_options(case.criterion(), case.candidates)[0] for case in CASES}
+    assert functions == set(FORMS)
 
 
 def test_leading_dimensions() -> None:
