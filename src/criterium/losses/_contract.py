@@ -15,7 +15,10 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from criterium._checks import choice
-from criterium.losses._targets import Targets, as_weight, check, full_precision, looked_at, pretended, transforming
+from criterium._values import looked_at, pretended, transforming
+from criterium.losses._dtensors import is_dtensor, replicated_as, whole
+from criterium.losses._logits import bounded
+from criterium.losses._targets import Targets, as_weight, check, full_precision
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 """``(M, C)`` logits and ``(M,)`` class indices, or ``(M, C)`` class probabilities, to ``(M,)`` losses."""
@@ -47,6 +50,18 @@ def per_example_loss(
     all classes, where a loss has one. `prepare` changes the logits by statistics over the batch before rows
     are looked at one by one.
     """
+    if is_dtensor(logits) or is_dtensor(target):
+        shared = per_example_loss(
+            rows,
+            whole(logits),
+            whole(target),
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            dense=dense,
+            prepare=prepare,
+        )
+        return replicated_as(logits if is_dtensor(logits) else target, shared)
     weight = as_weight(weight, logits.device)
     classes, shape = _check_logits(logits)
     soft = check(
@@ -100,7 +115,7 @@ def mean_of(rows: Rows, logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(
     logits: Tensor, target: Tensor, *, reduction: str = "none", label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return PyTorch's cross-entropy for targets that are all to count, also where they cannot be looked at."""
+    """Return PyTorch's cross-entropy, which ignores no index: what is to be ignored is known before."""
     return F.cross_entropy(
         logits, target, ignore_index=-(1 << 62), reduction=reduction, label_smoothing=label_smoothing
     )
@@ -125,7 +140,7 @@ class cross_entropy_of:
     def _reduced(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
         changed = self._change(logits, target)
         if target.is_floating_point():  # a class without probability counts for nothing, at -inf too
-            changed = changed.clamp_min(torch.finfo(changed.dtype).min)
+            changed = bounded(changed)
         return cross_entropy(changed, target, reduction=reduction, label_smoothing=self._smoothing)
 
 
@@ -341,11 +356,11 @@ class Criterion(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Half precision has no room for the counts of classes, nor for the digits of a margin.
-        given = {name: value for name, value in self._buffers.items() if name != "weight" and value is not None}
+        given = {name: value for name, value in self._buffers.items() if name != "weight"}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in given.items():
             moved = self._buffers[name]
-            if moved is not None and moved.dtype != value.dtype and not value.is_meta:
+            if value is not None and moved is not None and moved.dtype != value.dtype and not value.is_meta:
                 self._buffers[name] = value.to(moved.device)
         return self
 

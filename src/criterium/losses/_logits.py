@@ -1,7 +1,7 @@
 """Rows of logits that are far from 0 or not finite, read as `torch.nn.CrossEntropyLoss` reads them.
 
 A common shift of a row changes no loss. A class at minus infinity has no chance; a row that holds NaN or plus
-infinity, or nothing but minus infinity, has no loss: it is NaN.
+infinity, or nothing but minus infinity, has no loss: it and its gradient are NaN.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+
 def flaw(table: Tensor) -> Tensor:
     """Return ``(M, 1)``: 0, or NaN for a row of logits ``(M, C)`` that has no loss."""
     top = table.detach().amax(dim=1, keepdim=True)
     return top - top
-
-
-def from_own(table: Tensor, own: Tensor) -> Tensor:
-    """Return logits ``(M, C)`` less the one of class `own` ``(M, 1)`` of their row, as `from_top` does."""
-    return table - (table.gather(1, own) + flaw(table))
 
 
 def from_top(table: Tensor) -> Tensor:
@@ -29,11 +25,20 @@ def from_top(table: Tensor) -> Tensor:
     return table - (top + (top - top))
 
 
-def unmasked(table: Tensor) -> Tensor:
-    """Return logits with a finite one in place of minus infinity, whose products with 0 are NaN."""
-    return table.clamp_min(torch.finfo(table.dtype).min)
+def bounded(table: Tensor, least: float | None = None) -> Tensor:
+    """Return logits with a finite one in place of minus infinity, whose products with 0 are NaN.
+
+    It takes the place of all that are below it; NaN stays, and its gradient, which a clamp would take for 0.
+    """
+    least = torch.finfo(table.dtype).min if least is None else least
+    return table.masked_fill(table < least, least)
 
 
 def surprisal(table: Tensor) -> Tensor:
     """Return −log softmax, finite for a class at minus infinity, so that 0 times it is 0."""
-    return (-table.log_softmax(dim=1)).clamp_max(torch.finfo(table.dtype).max)
+    return -bounded(table.log_softmax(dim=1))
+
+
+def hinge(excess: Tensor) -> Tensor:
+    """Return max(0, excess), of whose gradient NaN makes NaN, where `relu` has 0."""
+    return excess.masked_fill(excess <= 0, 0.0)

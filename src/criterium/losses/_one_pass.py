@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from criterium._values import transforming
 from criterium.losses._contract import Rows, forming_gradient, mean_of
-from criterium.losses._targets import transforming
 
 _TRITON = importlib.util.find_spec("triton") is not None
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)

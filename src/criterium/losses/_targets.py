@@ -5,14 +5,15 @@ Losses of logits (`_contract.per_example_loss`) and losses of features (`criteri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from criterium._checks import choice
+from criterium._values import looked_at
 
 
 def check(
@@ -115,24 +116,6 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
-
-
-# Whether torch.func is at work. PyTorch has no public name for it; without this one, always say yes.
-transforming: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-
-
-def pretended(values: Tensor) -> bool:
-    """Say whether a tensor has a shape but no values: on the meta device, or one of `FakeTensorMode`."""
-    return values.is_meta or type(values) not in (Tensor, nn.Parameter)
-
-
-def looked_at(values: Tensor) -> bool:
-    """Say whether a look at values costs nothing: a GPU's queue would stall, and traced ones have none."""
-    return (
-        values.device.type == "cpu"
-        and not (torch.compiler.is_compiling() or transforming())
-        and not pretended(values)
-    )
 
 
 def _rows_that_count(index: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor | None]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from criterium._values import looked_at
 from criterium.losses._contract import forming_gradient
-from criterium.losses._logits import from_top, unmasked
-from criterium.losses._targets import looked_at
+from criterium.losses._logits import bounded, from_top
 from criterium.sorting.chance import chance_and_slope
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.networks import NETWORKS
@@ -67,7 +67,7 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
 
 
 def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
-    table = from_top(table).clamp_min(_floor(options))
+    table = bounded(from_top(table), _floor(options))
     if isinstance(options.candidates, int):
         table = table.gather(1, _columns(table.detach(), index, options.candidates))
         index = torch.zeros_like(index)
@@ -115,7 +115,7 @@ def _with_gradient(table: Tensor, index: Tensor, options: Options) -> tuple[Tens
         losses, pull, *_ = torch.func.vjp(lambda table: _rows(table, index, options), table)
         return losses, pull(torch.ones_like(losses))[0]
 
-    table = unmasked(table.detach().resolve_neg())
+    table = table.detach().resolve_neg().clamp_min(torch.finfo(table.dtype).min)
     if not isinstance(options.candidates, int):
         values, slope = _value_and_slope(table.T.double().clone().numpy(), index.numpy(), options)
         return torch.from_numpy(values).float(), torch.from_numpy(slope.T).float()

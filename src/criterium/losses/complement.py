@@ -15,9 +15,9 @@ from criterium.losses._one_pass import in_one_pass
 def complement_entropy(
     logits: Tensor,
     target: Tensor,
-    *,
     weight: Tensor | None = None,
-    ignore_index: int = -100,
+    *,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropy of the softmax over the wrong classes, divided by the number of classes.
@@ -30,7 +30,7 @@ def complement_entropy(
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -123,9 +123,9 @@ class ComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
-        *,
         weight: Tensor | None = None,
-        ignore_index: int = -100,
+        *,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

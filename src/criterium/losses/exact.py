@@ -58,14 +58,14 @@ def expected_accuracy(
 def exact_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     temperature: float = 1.0,
     margin: float | None = None,
     standardize: bool = False,
     k: int = 1,
     log: bool = False,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Return 1 - expected accuracy, or minus its logarithm.
@@ -76,6 +76,7 @@ def exact_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices of shape (N,), () or (N, d1, ..., dK), or class probabilities shaped as logits.
+        weight: (C,) class weights.
         temperature: T > 0; large values give smooth losses with far-reaching gradients. The paper lets it
             fall from 10 during training.
         margin: m >= 0; a row is not pushed further once the true logit leads by m. None: no limit.
@@ -84,7 +85,6 @@ def exact_loss(
         log: the loss is -log P in place of 1 - P. Its gradient does not vanish for rows far behind, at
             P = 1e-200 neither; it is computed in float64 around the integrand's mode, and takes ten
             times as long for ten classes, sixty times for a thousand.
-        weight: (C,) class weights.
         ignore_index: rows with this target do not count (nor in the statistics of `standardize`).
         reduction: "mean" (weighted), "sum" or "none".
 
@@ -188,14 +188,14 @@ class ExactLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         temperature: float = 1.0,
         margin: float | None = None,
         standardize: bool = False,
         k: int = 1,
         log: bool = False,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options of `exact_loss`."""

@@ -14,10 +14,10 @@ from criterium.losses._one_pass import in_one_pass
 def focal_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     gamma: float = 2.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy times a power of the probability that misses the true class.
@@ -28,9 +28,9 @@ def focal_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        gamma: γ, at least 0.
         weight: (C,) weight of each class: the paper's α.
-        ignore_index: class index of the rows that do not count.
+        gamma: γ, at least 0.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -86,10 +86,10 @@ class FocalLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         gamma: float = 2.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

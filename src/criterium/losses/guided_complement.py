@@ -17,10 +17,10 @@ from criterium.losses.complement import complement
 def guided_complement_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     alpha: float = 1 / 3,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropy of the wrong classes, times a power of the true class's probability.
@@ -32,9 +32,9 @@ def guided_complement_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        alpha: the guiding power, at least 0; at 0 it is `complement_entropy` times C / log C.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        alpha: the guiding power, at least 0; at 0 it is `complement_entropy` times C / log C.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -89,10 +89,10 @@ class GuidedComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         alpha: float = 1 / 3,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

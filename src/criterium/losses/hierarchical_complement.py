@@ -17,11 +17,11 @@ LEVELS = ("both", "inner", "outer")
 def hierarchical_complement_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     groups: Tensor,
     level: str = "both",
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropies of two softmaxes: over the wrong classes of the true class's group, and outside it.
@@ -39,10 +39,10 @@ def hierarchical_complement_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         groups: (C,) whole numbers below 2^24, classes with the same number are a group; or (levels, C).
         level: "both", "inner" or "outer": which of the two terms.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -123,11 +123,11 @@ class HierarchicalComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         groups: Tensor,
         level: str = "both",
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

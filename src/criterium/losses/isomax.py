@@ -13,10 +13,10 @@ from criterium.losses._one_pass import in_one_pass
 def isomax_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     entropic_scale: float = 10.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of the logits times `entropic_scale`, for the heads that measure distances.
@@ -28,9 +28,9 @@ def isomax_loss(
         logits: (N, C), (C,) or (N, C, d1, ..., dK), of `criterium.heads.IsoMaxHead`, `IsoMaxPlusHead`
             or `DisMaxHead`.
         target: class indices, or class probabilities of the shape of `logits`.
-        entropic_scale: E, above 0.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        entropic_scale: E, above 0.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -70,10 +70,10 @@ class IsoMaxLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         entropic_scale: float = 10.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -12,10 +12,10 @@ from criterium.losses._one_pass import in_one_pass
 def label_smoothing_cross_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     smoothing: float = 0.1,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy with a target of which a share is spread evenly over all classes.
@@ -26,9 +26,9 @@ def label_smoothing_cross_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        smoothing: α, from 0 to 1.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        smoothing: α, from 0 to 1.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -78,10 +78,10 @@ class LabelSmoothingCrossEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         smoothing: float = 0.1,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -12,10 +12,10 @@ from criterium.losses._one_pass import in_one_pass
 def maxsup_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     alpha: float = 0.1,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy plus a multiple of how far the largest logit stands above the mean.
@@ -26,9 +26,9 @@ def maxsup_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        alpha: α, at least 0. The authors raise it from 0.1 to 0.2 during training.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        alpha: α, at least 0. The authors raise it from 0.1 to 0.2 during training.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -91,10 +91,10 @@ class MaxSupLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         alpha: float = 0.1,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -24,6 +24,7 @@ HALF = (0.5, 0.0, 0.0, 0.0, 0.5)
 def topk_cross_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     p_k: Sequence[float] | None = None,
     relaxation: str = "odd_even",
@@ -32,8 +33,7 @@ def topk_cross_entropy(
     art_lambda: float = 0.25,
     candidates: int | str | None = ALL,
     top1: str = "softmax",
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of the chance that the true class is among the k highest, with k drawn from p_k.
@@ -47,6 +47,7 @@ def topk_cross_entropy(
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
         target: class indices, or class probabilities of the logits' shape.
+        weight: ``(C,)`` class weights.
         p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C. None:
             top-1 and top-5 in equal parts; of fewer than six classes, or candidates, top-1 and all but one.
         relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"``, ``"softsort"``,
@@ -63,8 +64,7 @@ def topk_cross_entropy(
             itself; ``"softmax_ce"`` the sum of two losses, p_1 CE(s, y) - (1 - p_1) log(sum_{k >= 2} ...),
             as in the authors' CIFAR-100 script. There the sum is not divided by 1 - p_1, so a perfect
             prediction keeps the loss -(1 - p_1) log(1 - p_1), 0.347 at p_1 = 1/2; gradients are unaffected.
-        weight: ``(C,)`` class weights.
-        ignore_index: class index whose rows do not count.
+        ignore_index: class index whose rows do not count; None: all rows count.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Returns:
@@ -112,6 +112,7 @@ class TopKCrossEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         p_k: Sequence[float] | None = None,
         relaxation: str = "odd_even",
@@ -120,8 +121,7 @@ class TopKCrossEntropyLoss(Criterion):
         art_lambda: float = 0.25,
         candidates: int | str | None = ALL,
         top1: str = "softmax",
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

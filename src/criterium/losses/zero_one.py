@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.losses._logits import from_own
+from criterium.losses._logits import flaw
 
 KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 
@@ -16,13 +16,13 @@ KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 def zero_one_relaxation(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     kind: str = "sigmoid",
     temperature: float = 1.0,
     a: float | Tensor = 0.0,
     b: float | Tensor = 0.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Sum over the wrong classes of a smooth step that falls where the true class overtakes them.
@@ -39,14 +39,14 @@ def zero_one_relaxation(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         kind: "sigmoid", "polynomial" or "beta_bernoulli".
         temperature: T, above 0.
         a: logit of w, for "beta_bernoulli": a number or a scalar tensor. It has a gradient, so it may be
             learned: keep a `torch.nn.Parameter` in the model and hand it to this function. The module
             holds no parameters; there a tensor is a buffer.
         b: logit of θ, likewise.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -83,7 +83,7 @@ def zero_one_relaxation(
 def _sigmoid(temperature: float) -> Rows:
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = from_own(table, own)
+        beaten_by = table - (table.gather(1, own) + flaw(table))
         step = beaten_by.div_(temperature).sigmoid_().scatter(1, own, 0.0)
         slope = torch.addcmul(step, step, step, value=-1).div_(temperature)
         return step.sum(dim=1), slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
@@ -94,7 +94,7 @@ def _sigmoid(temperature: float) -> Rows:
 def _polynomial(temperature: float) -> Rows:
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = from_own(table, own)
+        beaten_by = table - (table.gather(1, own) + flaw(table))
         # With u = 1 − c the polynomial is u² (3 − u) / 4, of which nothing cancels as u approaches 0, and
         # its slope −(3/4) u (2 − u). The true class is given u = 0, where both are 0.
         u = torch.add(table.new_ones(()), beaten_by, alpha=1 / temperature).clamp(0, 2).scatter(1, own, 0.0)
@@ -110,7 +110,8 @@ def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) ->
     def rows(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
         # The constant goes first, so that autograd keeps none of the logits that are given.
-        lead = from_own(table - table.detach().gather(1, own), own) / -temperature
+        near = table - (table.detach().gather(1, own) + flaw(table))
+        lead = (near.gather(1, own) - near) / temperature
         given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
         always = F.logsigmoid(given) + F.logsigmoid(free)
@@ -155,13 +156,13 @@ class ZeroOneRelaxationLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         kind: str = "sigmoid",
         temperature: float = 1.0,
         a: float | Tensor = 0.0,
         b: float | Tensor = 0.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""
