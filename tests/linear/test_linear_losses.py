@@ -46,6 +46,11 @@ def truncated_svm(
     )
 
 
+class Doubled(criterium.FocalLoss):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return 2 * super().forward(logits, target)
+
+
 @dataclass(frozen=True)
 class Fused:
     kind: type[nn.Module]
@@ -307,15 +312,15 @@ def test_autocast_changes_nothing() -> None:
 
 def test_noise_of_a_class_does_not_depend_on_the_classes_it_is_asked_with() -> None:
     like = torch.empty(40, 0)
-    whole = noise_of(like, range(300), seed=7, sample=1)
+    noise = noise_of(like, range(300), seed=7, sample=1)
     for part in (range(1), range(100, 200), range(128, 256), range(299, 300)):
-        assert torch.equal(noise_of(like, part, seed=7, sample=1), whole[:, part.start : part.stop])
+        assert torch.equal(noise_of(like, part, seed=7, sample=1), noise[:, part.start : part.stop])
     others = [noise_of(like, range(300), seed=8, sample=1), noise_of(like, range(300), seed=7, sample=0)]
-    for other in (*others, whole.roll(128, dims=1), whole.roll(1, dims=0)):
+    for other in (*others, noise.roll(128, dims=1), noise.roll(1, dims=0)):
         # 12,000 products of independent normal numbers: six standard deviations.
-        assert abs(float((other * whole).mean())) < 6 / 12_000**0.5
+        assert abs(float((other * noise).mean())) < 6 / 12_000**0.5
     assert (
-        abs(float(whole.mean())) < 6 / 12_000**0.5 and abs(float(whole.var()) - 1) < 6 * (2 / 12_000) ** 0.5
+        abs(float(noise.mean())) < 6 / 12_000**0.5 and abs(float(noise.var()) - 1) < 6 * (2 / 12_000) ** 0.5
     )
 
 
@@ -415,7 +420,9 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
         (criterium.FocalLoss(weight=torch.ones(3)), "weight: got shape"),
         (criterium.LDAMLoss(class_counts=torch.ones(3)), "class_counts: got shape"),
         (criterium.HierarchicalComplementEntropyLoss(groups=torch.zeros(3).long()), "groups: got shape"),
-        (nn.MSELoss(), "criterion: MSELoss has no fused form, expected a loss of criterium or"),
+        (nn.MSELoss(), "criterion: MSELoss has no fused form, expected a loss module of criterium or"),
+        (Doubled(), "criterion: Doubled has no fused form"),
+        (F.cross_entropy, "criterion: function has no fused form"),
         (nn.CrossEntropyLoss(label_smoothing=0.1), "use criterium.LabelSmoothingCrossEntropyLoss"),
     ],
     ids=lambda each: type(each).__name__,

@@ -42,6 +42,10 @@ class LinearCriterion(nn.Module):
         ValueError: a head, criterion or option without a fused form; a process that holds no class; DTensors
             placed otherwise.
 
+    Deviations:
+        Where no row counts, the mean is 0, as that of criterium's losses; that of
+        `torch.nn.CrossEntropyLoss` is NaN.
+
     Example:
         >>> import torch
         >>> from criterium import FocalLoss
