@@ -12,6 +12,5 @@ from torch import Tensor
 
 from criterium.sorting import wiring as tables
 
-wiring: Callable[[str, int, int], tuple[Tensor, Tensor]] = torch.compiler.assume_constant_result(
-    tables.wiring
-)  # type: ignore[no-untyped-call]
+_constant = torch.compiler.assume_constant_result
+wiring: Callable[[str, int, int], tuple[Tensor, Tensor]] = _constant(tables.wiring)  # type: ignore[no-untyped-call]
