@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from criterium import functional, heads, linear, sorting
     from criterium.comparison import Study, compare, open_study, resume
+    from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
     from criterium.losses.focal import FocalLoss
@@ -61,6 +62,7 @@ _HOMES = {
     "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compare_predictions": "criterium.judging",
     "compress_activations": "criterium.techniques.activations",
     "functional": "",
     "heads": "",
@@ -94,6 +96,7 @@ __all__ = [
     "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compare_predictions",
     "compress_activations",
     "functional",
     "heads",
