@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def whole(name: str, value: Tensor) -> Tensor:
+def replicated(name: str, value: Tensor) -> Tensor:
     """Return a tensor that is the same in all processes: itself, or what is here of a replicated DTensor.
 
     Raises:
@@ -29,8 +29,8 @@ def slices(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None, 
     """Return what is here of weight and bias, and of which classes; None where no placement tells.
 
     Raises:
-        ValueError: a weight that is neither whole nor cut along the classes over a mesh of one dimension; a
-            process without a class; a bias placed otherwise.
+        ValueError: a weight neither replicated nor cut along the classes over a mesh of one dimension;
+            a process without a class; a bias placed otherwise.
     """
     if bias is not None and _place(bias) != _place(weight):
         raise ValueError(f"bias: got {_said(bias)}, expected it placed as the weight: {_said(weight)}")
