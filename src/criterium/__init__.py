@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         training,
     )
     from criterium.comparison import Study, compare, open_study, resume
+    from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
     from criterium.losses.focal import FocalLoss
@@ -74,6 +75,7 @@ _HOMES = {
     "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compare_predictions": "criterium.judging",
     "compress_activations": "criterium.techniques.activations",
     "data": "criterium.data",
     "evaluation": "criterium.evaluation",
@@ -114,6 +116,7 @@ __all__ = [
     "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compare_predictions",
     "compress_activations",
     "data",
     "evaluation",
