@@ -8,7 +8,7 @@ from torch import Tensor
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
 from criterium.losses._logits import bounded, flaw, from_top
-from criterium.sorting.symmetric_polynomials import symmetric_log_ratio
+from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
 def smooth_topk_svm(
