@@ -69,10 +69,10 @@ def smooth_topk_svm(
     def formed(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
         wrong = bounded(table).scatter_(1, own, -torch.inf)
-        ratio, slope = symmetric_log_ratio(wrong, k, k * temperature)
         # In float64: at a low temperature it is a small difference of large numbers.
-        true = (table.gather(1, own) + flaw(table)).squeeze(1).double() / k
-        excess = (margin - true) / temperature + ratio
+        true = (table.gather(1, own) + flaw(table)).squeeze(1).double()
+        ratio, slope = symmetric_log_ratio(wrong, k, k * temperature, true)
+        excess = margin / temperature + ratio
         loss = temperature * torch.logaddexp(excess, torch.zeros_like(excess))
         pull = (excess.sigmoid() / k).to(table.dtype).unsqueeze(1)
         return loss.to(table.dtype), (slope * pull).scatter(1, own, -pull)

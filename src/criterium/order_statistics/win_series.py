@@ -21,6 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from criterium._values import pretended
+
 # Gaps below the window have P < 1e-29; above it the other loses but for 1e-14.
 _LOW, _HIGH = -16.0, 11.0
 _CENTRE, _HALF = (_HIGH + _LOW) / 2, (_HIGH - _LOW) / 2
@@ -36,7 +38,7 @@ def win_probability(gap: Tensor) -> tuple[Tensor, Tensor]:
     An element's gap to itself is infinity.
     """
     # A compiler could follow neither the tables, made once, nor the series, filled in place.
-    return _whole(gap) if torch.compiler.is_compiling() else _in_blocks(gap)
+    return _whole(gap) if torch.compiler.is_compiling() or pretended(gap) else _in_blocks(gap)
 
 
 def _in_blocks(gap: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,15 +127,17 @@ def _make_tables(outer: int, nodes: int, device: torch.device) -> Tables:
     """Return log-weights (Q,) of nodes and the coefficients of log Phi (8A, Q) and phi / Phi (Q, 8A)."""
     # Trapezoidal rule for phi(t) exp(F(t)) from t = -6.3 to 11, which holds it for all gaps in the window;
     # closest where the largest of ten to 100,000 normals lies and the integrand is narrow.
-    u = torch.linspace(-1.319, 1.319, nodes, dtype=torch.float64)
+    u = torch.linspace(-1.319, 1.319, nodes, dtype=torch.float64, device="cpu")
     node = 2.4 + 5 * u.sinh()
     # Chebyshev coefficients by the discrete cosine transform of 512 values on the window.
-    angle = math.pi * (torch.arange(512, dtype=torch.float64) + 0.5) / 512
+    angle = math.pi * (torch.arange(512, dtype=torch.float64, device="cpu") + 0.5) / 512
     x = node.unsqueeze(1) + _HALF * angle.cos() + _CENTRE
     log_cdf = torch.special.log_ndtr(x)
     log_root = 0.5 * math.log(2 * math.pi)
     hazard = (-0.5 * x * x - log_root - log_cdf).exp()
-    transform = torch.outer(torch.arange(outer * INNER, dtype=torch.float64), angle).cos() * (2 / 512)
+    transform = torch.outer(torch.arange(outer * INNER, dtype=torch.float64, device="cpu"), angle).cos() * (
+        2 / 512
+    )
     transform[0] /= 2
     log_weight = (5 * u.cosh() * (u[1] - u[0])).log() - log_root - 0.5 * node * node
     return (
@@ -154,5 +158,5 @@ def _for_products(series: Tensor) -> Tensor:
                 products[a, b] *= 2
                 rest[a - 1, INNER - b] -= rest[a, b]
     # T_8a is the a-th polynomial of T_8, whose own sign is +.
-    sign = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=series.dtype).repeat(len(rest))
+    sign = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=series.dtype, device="cpu").repeat(len(rest))
     return (products * sign[: len(rest), None, None] * sign[:INNER, None]).flatten(0, 1)
