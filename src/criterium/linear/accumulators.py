@@ -16,7 +16,7 @@ from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge
 from criterium.losses.zero_one import KINDS, step_slope, zero_one_relaxation
-from criterium.sorting.win_series import INNER, finish, polynomials, tables_for
+from criterium.order_statistics.win_series import INNER, finish, polynomials, tables_for
 
 _NOTHING = -80.0
 """A class this far behind counts for nothing; numbers below the normal ones take ten times as long."""
