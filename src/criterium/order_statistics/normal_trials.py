@@ -5,7 +5,7 @@ distance is shared out between points by interpolation.
 
 The number of hits has the generating polynomial prod_j (miss_j + hit_j z). With z in units of the k-th
 highest odds hit_j / miss_j, the k strongest are factors (a + z) with a <= 1, after a common factor, and the
-others (1 + r z) with r <= 1. The few are multiplied up a tree; of the many only the power sums of r are needed.
+others (1 + r z) with r <= 1. The few are multiplied up a tree; of the many the power sums of r are enough.
 Differences of large terms do not arise: the coefficient of z^(k-1) is at least 1, and large where the power
 sums are.
 """
