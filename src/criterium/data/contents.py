@@ -7,11 +7,14 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from criterium.data.array import Array
 from criterium.data.columns import fit
 from criterium.data.dataset import Dataset, assemble, content_hash
 from criterium.data.hierarchy import Hierarchy
 from criterium.data.raw import Raw
+from criterium.data.rounding import Rounding
 from criterium.data.splits import split
 
 
@@ -85,6 +88,10 @@ class Contents:
             encode, fit_notes = fit(self.raw.columns, parts["train"].inputs)
             parts = {part: replace(rows, inputs=encode(rows.inputs)) for part, rows in parts.items()}
             ood = None if self.ood is None else encode(self.ood)
+        elif parts["train"].inputs.dtype == np.float64:
+            rounding = Rounding.fit(parts["train"].inputs)
+            parts = {part: replace(rows, inputs=rounding(rows.inputs)) for part, rows in parts.items()}
+            ood = None if self.ood is None else rounding(self.ood)
         return assemble(
             self.name,
             self.raw.classes,
