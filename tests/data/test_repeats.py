@@ -254,7 +254,7 @@ def test_names_are_part_of_what_is_hashed(tmp_path: Path) -> None:
 
 
 def test_a_source_is_plain_values(tmp_path: Path) -> None:
-    source = Source("digits", data_dir=tmp_path)  # type: ignore[arg-type]
+    source = Source("mnist", data_dir=tmp_path)  # type: ignore[arg-type]
     assert source.data_dir == str(tmp_path)
     assert isinstance(Source("digits").read(), Contents)
 

@@ -55,11 +55,8 @@ class Encoder:
         features[:, missing] = np.isnan(cells[:, self.column[missing]])
         features[:, category] = cells[:, self.column[category]] == self.code[category]
         numbers = cells[:, self.column[value]]
-        numbers = self.rounding(np.where(np.isnan(numbers), self.fill[value], numbers))
-        if (wrong := ~np.isfinite(numbers).all(axis=0)).any():
-            title = self.titles[self.column[value[wrong.argmax()]]]
-            raise ValueError(f"data: column {title!r} has values far beyond those of training")
-        features[:, value] = numbers
+        titles = [self.titles[index] for index in self.column[value]]
+        features[:, value] = self.rounding(np.where(np.isnan(numbers), self.fill[value], numbers), titles)
 
     def take(self, kept: Array) -> Encoder:
         """Return the encoder of some of the features."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from criterium.data.limits import fits, no_bomb
@@ -23,6 +25,21 @@ def reason(error: BaseException, most: int = 200) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     line = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
     return line if len(line) <= most else f"{line[:most]}..."
+
+
+@contextmanager
+def one_line(source: str) -> Iterator[None]:
+    """Turn whatever reading meets into a `ValueError` of one line that names the file."""
+    try:
+        yield
+    except ValueError as error:
+        if "\n" in str(error) or "\r" in str(error):  # of a name in the file
+            raise ValueError(" ".join(str(error).split())) from error
+        raise
+    except OSError as error:
+        raise ValueError(f"{error.filename or source}: {error.strerror or reason(error)}") from error
+    except MemoryError as error:
+        raise ValueError(f"{source}: does not fit into memory ({reason(error)})") from error
 
 
 def contents(path: Path) -> bytes:

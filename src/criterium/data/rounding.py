@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,23 @@ class Rounding:
             unit[wrong[odd]] = 2.0 ** np.floor(np.log2(size[odd]))
         return cls(offset, unit)
 
-    def __call__(self, values: Array) -> Array:
-        """Return float32 values; infinite where a value is far beyond those that were fitted."""
+    def __call__(self, values: Array, titles: Sequence[str] | None = None) -> Array:
+        """Return float32 values.
+
+        Raises:
+            ValueError: a value is too large for float32 beside those that were fitted, in a column that has
+                a title or a number.
+
+        """
         with np.errstate(over="ignore"):
-            if not self.offset.any() and (self.unit == 1).all():
-                return values.astype(np.float32)
-            rounded: Array = ((values - self.offset) / self.unit).astype(np.float32)
-            return rounded
+            if self.offset.any() or (self.unit != 1).any():
+                values = (values - self.offset) / self.unit
+            rounded: Array = values.astype(np.float32)
+        if (wrong := ~np.isfinite(rounded).all(axis=0)).any():
+            first = int(wrong.argmax())
+            title = first if titles is None else repr(titles[first])
+            raise ValueError(f"data: column {title!s} has values far beyond those of training")
+        return rounded
 
     def take(self, kept: Array) -> Rounding:
         """Return the rounding of some of the columns."""

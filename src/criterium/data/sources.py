@@ -14,6 +14,7 @@ from criterium.data.array import Array
 from criterium.data.catalogue import SOURCES
 from criterium.data.contents import Contents
 from criterium.data.dataset import Dataset
+from criterium.data.files import one_line
 from criterium.data.folder import read_folder
 from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
 from criterium.data.limits import MOST_PIXELS
@@ -90,6 +91,11 @@ class Source:
                 raise ValueError(
                     f"{name}: got {value!r} for {self.data}, expected it only with {' or '.join(_TABLES)}"
                 )
+        if self.data_dir is not None and not {kind, str(self.ood).partition(":")[0]} & set(OFFICIAL):
+            raise ValueError(
+                f"data_dir: got {self.data_dir!r} for {self.data}, expected it only with"
+                f" {' or '.join(OFFICIAL)}"
+            )
         at_least("max_pixels", self.max_pixels, 1)
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise ValueError(f"separator: got {self.separator!r}, expected one character, such as ';'")
@@ -108,6 +114,10 @@ class Source:
             ValueError: in one line, what in which file was wrong and what was expected.
 
         """
+        with one_line(self.data):
+            return self._contents()
+
+    def _contents(self) -> Contents:
         folder = None if self.data_dir is None else Path(self.data_dir).expanduser()
         raw = _read(self, folder)
         named, notes = raw.classes, []
