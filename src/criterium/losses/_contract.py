@@ -7,13 +7,14 @@ A loss file states its maths for single rows, ``rows(logits (M, C), target (M,))
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from criterium._checks import choice
+from criterium.losses._targets import Targets, check, full_precision
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 """``(M, C)`` logits and ``(M,)`` class indices, or ``(M, C)`` class probabilities, to ``(M,)`` losses."""
@@ -44,89 +45,43 @@ def per_example_loss(
     is its closed form over all classes, where a loss has one. `prepare` changes the logits by
     statistics over the batch before rows are looked at one by one.
     """
-    choice("reduction", reduction, ("none", "mean", "sum"))
-    soft = _check(logits, target, weight)
-    if torch.is_autocast_enabled(logits.device.type):
-        with torch.autocast(logits.device.type, enabled=False):
-            return _apply(rows, logits, target, soft, weight, ignore_index, reduction, dense, prepare)
-    return _apply(rows, logits, target, soft, weight, ignore_index, reduction, dense, prepare)
+    classes, shape = _check_logits(logits)
+    soft = check(
+        target,
+        weight,
+        reduction,
+        classes=classes,
+        indices=shape,
+        probabilities=logits.shape,
+        given=f"logits of shape {tuple(logits.shape)}",
+    )
+    with full_precision(logits.device):
+        # Half precision has too few digits for sums over classes; float64 stays what it is.
+        table = _classes_last(logits).to(torch.promote_types(logits.dtype, torch.float32))
+        flat = _classes_last(target) if soft else target.reshape(-1)
+        targets = Targets.read(flat, classes, table.dtype, weight, ignore_index)
+        table = table if prepare is None else prepare(table, targets.valid)
+        if soft:
+            losses = (dense or expectation(rows))(table, targets.classes)
+        elif reduction == "mean" and targets.all_alike:
+            return mean_of(rows, table, targets.classes)
+        else:
+            losses = rows(table, targets.classes)
+        return targets.reduce(losses, shape, reduction)
 
 
-def _apply(
-    rows: Rows,
-    logits: Tensor,
-    target: Tensor,
-    soft: bool,
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    dense: Rows | None,
-    prepare: Prepare | None,
-) -> Tensor:
-    # Half precision has too few digits for sums over classes; float64 stays what it is.
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    shape = logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else logits.shape[:0]
-    table = _classes_last(logits).to(dtype)
-    class_weight = None if weight is None else weight.to(device=logits.device, dtype=dtype)
+@runtime_checkable
+class FormsMean(Protocol):
+    """Rows whose mean costs less than their losses and then the mean of these."""
 
-    if soft:
-        distribution = _classes_last(target).to(dtype)
-        table = table if prepare is None else prepare(table, None)
-        losses = (dense or expectation(rows))(table, distribution)
-        scale = None if class_weight is None else distribution @ class_weight
-        valid = None
-    else:
-        index, valid = _rows_that_count(target.reshape(-1).long(), table.shape[1], ignore_index)
-        table = table if prepare is None else prepare(table, valid)
-        plain = reduction == "mean" and valid is None and weight is None and len(index) > 0
-        if plain and isinstance(rows, (forming_gradient, cross_entropy_of)):
-            return rows.mean(table, index)
-        losses = rows(table, index)
-        scale = None if class_weight is None else class_weight[index]
-        if valid is not None:
-            losses = losses.where(valid, 0)
-            scale = valid.to(dtype) if scale is None else scale * valid
-
-    if class_weight is not None and scale is not None:
-        losses = losses * scale
-    if reduction == "none":
-        return losses.reshape(shape)
-    if reduction == "sum":
-        return losses.sum()
-    if scale is None:
-        return losses.mean() if losses.shape[0] else losses.sum()
-    # Where nothing counts the sum is zero already; dividing it by one keeps it so.
-    count = scale.sum()
-    return losses.sum() / (count + (count == 0))
+    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean of at least one loss."""
+        ...
 
 
-def _rows_that_count(index: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
-    """Return indices that are safe to gather with, and which rows count; None where all of them do."""
-    low, high = _bounds(index)
-    # Most batches have no ignored row; where that can be seen for nothing, nothing need be masked.
-    if 0 <= low <= high < classes and not low <= ignore_index <= high:
-        return index, None
-    valid = index != ignore_index
-    index = index.where(valid, 0)
-    low, high = _bounds(index)
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
-            f" or ignore_index={ignore_index}"
-        )
-    return index, valid
-
-
-def _bounds(index: Tensor) -> tuple[int, int]:
-    """Return the least and the largest index; (0, -1) of no index, or where a look is dear or impossible."""
-    # On a GPU it would stall the queue at every step; there the indexing itself asserts.
-    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
-        return 0, -1
-    try:
-        low, high = index.aminmax()
-        return int(low), int(high)
-    except RuntimeError:  # under vmap a value cannot be looked at
-        return 0, -1
+def mean_of(rows: Rows, logits: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of at least one loss."""
+    return rows.mean(logits, target) if isinstance(rows, FormsMean) else rows(logits, target).mean()
 
 
 class cross_entropy_of:
@@ -257,8 +212,8 @@ def _classes_last(values: Tensor) -> Tensor:
     return values if values.dim() == 2 else values.movedim(1, -1).reshape(-1, values.shape[1])
 
 
-def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
-    """Raise a `ValueError` for arguments that do not fit; return whether the target is soft."""
+def _check_logits(logits: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Return the number of classes and the shape of class indices, or raise a `ValueError`."""
     if not logits.is_floating_point():
         raise ValueError(f"logits: got dtype {logits.dtype}, expected a floating-point type")
     if logits.dim() == 0 or logits.shape[min(1, logits.dim() - 1)] == 0:
@@ -266,23 +221,9 @@ def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
             f"logits: got shape {tuple(logits.shape)}, expected (N, C), (C,) or (N, C, d1, ..., dK)"
             " with at least one class"
         )
-    classes = logits.shape[0] if logits.dim() == 1 else logits.shape[1]
-    indices = () if logits.dim() == 1 else (logits.shape[0], *logits.shape[2:])
-    soft = target.is_floating_point()
-    wanted = tuple(logits.shape) if soft else indices
-    if tuple(target.shape) != wanted:
-        kind = "class probabilities" if soft else "class indices"
-        raise ValueError(
-            f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted}"
-            f" for logits of shape {tuple(logits.shape)}"
-        )
-    if target.dtype == torch.bool or target.is_complex():
-        raise ValueError(f"target: got dtype {target.dtype}, expected class indices or class probabilities")
-    if weight is not None and tuple(weight.shape) != (classes,):
-        raise ValueError(
-            f"weight: got shape {tuple(weight.shape)}, expected ({classes},), one number a class"
-        )
-    return soft
+    if logits.dim() == 1:
+        return logits.shape[0], ()
+    return logits.shape[1], (logits.shape[0], *logits.shape[2:])
 
 
 class Criterion(nn.Module):
@@ -324,8 +265,13 @@ class Criterion(nn.Module):
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
-            **{name: getattr(self, name) for name in self._options},
+            **self.options,
         )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The loss's own options, as they are now."""
+        return {name: getattr(self, name) for name in self._options}
 
     def extra_repr(self) -> str:
         """Return the options that a printed module shows."""

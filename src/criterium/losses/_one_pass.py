@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from criterium.losses._contract import Rows, forming_gradient, transforming
+from criterium.losses._contract import Rows, forming_gradient, mean_of, transforming
 
 _TRITON = importlib.util.find_spec("triton") is not None
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -73,5 +73,4 @@ class in_one_pass(forming_gradient):
         """Return the mean of at least one loss."""
         if usable(logits):
             return super().mean(logits, target)
-        mean: Rows | None = getattr(self._reference, "mean", None)
-        return self._reference(logits, target).mean() if mean is None else mean(logits, target)
+        return mean_of(self._reference, logits, target)
