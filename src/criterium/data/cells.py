@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from criterium.data.array import Array
 from criterium.data.columns import UNSEEN
+from criterium.data.limits import fits
 from criterium.data.raw import Column, counted, listed, shown
 from criterium.data.text import MISSING, TEXT, Reading, interpret, leading_zeros, trimmed
 
@@ -42,14 +43,15 @@ class Reader:
 
     def add(self, name: str, column: Any) -> None:
         """Read a column of the file, or leave it out."""
-        values = plain(column)
+        values = plain(column, self.path)
         if is_text(values.type):
-            reading = self._interpret(values)
+            cells = trimmed(values)
+            reading = interpret(cells, self.missing, self.decimal)
             if not self.as_text or reading.values is None:
-                self._add_categories(name, values)
+                self._add_categories(name, cells if self.as_text else values)
                 self._remark_numbers(name, reading)
                 return
-            self._remark(name, reading, values)
+            self._remark(name, reading, cells)
             values = reading.values
         if pa.types.is_temporal(values.type):
             self._add_times(name, values)
@@ -60,11 +62,11 @@ class Reader:
 
     def known(self, name: str, column: Any, like: Column) -> Array:
         """Return the cells of a column of another file, in the form of `like`."""
-        values = plain(column)
+        values = plain(column, self.path)
         if like.categories is not None:
             return _codes(trimmed(values) if self.as_text else values.cast(TEXT), like.categories)
         if self.as_text and is_text(values.type):
-            reading = self._interpret(values)
+            reading = interpret(trimmed(values), self.missing, self.decimal)
             if reading.values is None:
                 other = shown(next(iter(reading.others), ""))
                 raise ValueError(f"{self.path}: column {name!r} holds text such as {other}, expected numbers")
@@ -81,9 +83,6 @@ class Reader:
             f"{what}: {listed(names)}." for what, names in self.remarks.items()
         ]
 
-    def _interpret(self, values: Any) -> Reading:
-        return interpret(trimmed(values), self.missing, self.decimal)
-
     def _keep(self, column: Column, values: Any) -> None:
         self.columns.append(column)
         self.cells.append(self._numbers(column.title, values, column.origin))
@@ -91,8 +90,7 @@ class Reader:
     def _leave_out(self, why: str, name: str) -> None:
         self.left_out.setdefault(why, []).append(name)
 
-    def _add_categories(self, name: str, values: Any) -> None:
-        texts = trimmed(values) if self.as_text else values.cast(TEXT)
+    def _add_categories(self, name: str, texts: Any) -> None:
         names = pc.unique(texts).drop_null()
         if len(names) > MOST_CATEGORIES:
             self._leave_out(f"text of more than {MOST_CATEGORIES:,} different values", name)
@@ -117,20 +115,19 @@ class Reader:
             f"{name} (with {', '.join(added)})" if added else name
         )
 
-    def _remark(self, name: str, reading: Reading, values: Any) -> None:
-        zeros = {} if pa.types.is_temporal(reading.values.type) else leading_zeros(trimmed(values))
-        for what, cells in (
+    def _remark(self, name: str, reading: Reading, cells: Any) -> None:
+        zeros = {} if pa.types.is_temporal(reading.values.type) else leading_zeros(cells)
+        for what, found in (
             ("Cells that count as missing numbers", reading.missing),
             ("Cells that are no numbers and count as missing", reading.others),
             ("Numbers that are written in other forms", reading.forms),
             ("Columns read as numbers though they have leading zeros, as codes do", zeros),
         ):
-            if cells:
-                self.remarks.setdefault(what, []).append(f"{name} ({_examples(cells)})")
+            if found:
+                self.remarks.setdefault(what, []).append(f"{name} ({_examples(found)})")
 
     def _remark_numbers(self, name: str, reading: Reading) -> None:
-        others = sum(reading.others.values())
-        if reading.values is not None or reading.numbers > others:
+        if reading.numbers > reading.texts:
             told = _examples(reading.others or reading.missing)
             self.remarks.setdefault("Text taken as categories though most of it is numbers", []).append(
                 f"{name} ({told})" if told else name
@@ -158,9 +155,9 @@ class Reader:
         return cells
 
 
-def group_numbers(column: Any, as_text: bool) -> Array:
+def group_numbers(path: Path, column: Any, as_text: bool) -> Array:
     """Return a number for each row, the same for rows of one group; a row without one is on its own."""
-    values = plain(column)
+    values = plain(column, path)
     codes = (trimmed(values) if as_text else values).dictionary_encode().indices
     numbers = codes.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
     alone = np.isnan(numbers)
@@ -171,7 +168,7 @@ def group_numbers(column: Any, as_text: bool) -> Array:
 
 def moments(path: Path, column: Any, name: str, as_text: bool) -> Array:
     """Return whole numbers or float64 that rise with time."""
-    values = plain(column)
+    values = plain(column, path)
     if as_text:
         values = interpret(trimmed(values)).values
     if values is None or not (is_number(values.type) or pa.types.is_temporal(values.type)):
@@ -188,16 +185,27 @@ def moments(path: Path, column: Any, name: str, as_text: bool) -> Array:
     return times
 
 
-def plain(column: Any) -> Any:
+def plain(column: Any, path: Path) -> Any:
     """Return a column in one piece, without the dictionary or decimals that some files have."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return plain(column.cast(kind.value_type))
+        return plain(_spelled_out(column, path), path)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     if is_text(kind):
         column = column.cast(TEXT)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _spelled_out(column: Any, path: Path) -> Any:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    kind = column.type.value_type
+    if is_text(kind):  # a long text may stand in few bytes for many rows
+        chunks = [pa.DictionaryArray.from_arrays(part.indices, part.dictionary.cast(TEXT)) for part in chunks]
+        lengths = [pc.binary_length(part.dictionary).take(part.indices) for part in chunks]
+        fits(f"{path}: a column of text", sum(pc.sum(length).as_py() or 0 for length in lengths))
+        kind = TEXT
+    return pa.chunked_array([part.dictionary_decode() for part in chunks], kind)
 
 
 def origin(values: Any) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,12 +52,25 @@ class Encoder:
         return features
 
     def _encode(self, cells: Array, features: Array) -> None:
-        value, missing, category = (np.flatnonzero(self.kind == kind) for kind in range(3))
-        features[:, missing] = np.isnan(cells[:, self.column[missing]])
-        features[:, category] = cells[:, self.column[category]] == self.code[category]
+        value, missing = (np.flatnonzero(self.kind == kind) for kind in (_VALUE, _MISSING))
         numbers = cells[:, self.column[value]]
         titles = [self.titles[index] for index in self.column[value]]
         features[:, value] = self.rounding(np.where(np.isnan(numbers), self.fill[value], numbers), titles)
+        features[:, missing] = np.isnan(cells[:, self.column[missing]])
+        for column, first, last in self._runs:
+            features[:, first:last] = 0
+            codes = self.code[first:last]
+            place = np.minimum(np.searchsorted(codes, cells[:, column]), last - first - 1)
+            row = np.flatnonzero(codes[place] == cells[:, column])
+            features[row, first + place[row]] = 1
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """The columns of categories, each with the first and the last of its features, sorted by code."""
+        category = np.flatnonzero(self.kind == _CATEGORY)
+        columns, first, length = np.unique(self.column[category], return_index=True, return_counts=True)
+        starts = category[first] if len(category) else first
+        return [(int(c), int(s), int(s + n)) for c, s, n in zip(columns, starts, length, strict=True)]
 
     def take(self, kept: Array) -> Encoder:
         """Return the encoder of some of the features."""

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.csv
 
 from criterium.data.files import contents, existing_file, reason
-from criterium.data.limits import fits
 from criterium.data.text import TEXT
 
 _HEAD = 2**20  # bytes by which separator and encoding are judged
@@ -53,7 +52,6 @@ def read_csv(path: Path, separator: str | None = None, encoding: str | None = No
             notes.append(f"The cells of the file are separated by {_SEPARATORS[separator]}.")
     try:
         names = next(_rows(data[:_BLOCK].decode("utf-8", errors="ignore"), separator), [])
-        fits(f"{path}: {len(names):,} columns", 8 * data.count(b"\n") * len(names))
         table = pyarrow.csv.read_csv(
             pa.BufferReader(data),
             read_options=pyarrow.csv.ReadOptions(block_size=min(len(data) + 1, _BLOCK)),

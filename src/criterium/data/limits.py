@@ -11,6 +11,9 @@ MEMORY = 0
 MOST_PIXELS = 50_000_000
 """An image of more is refused, unless ``max_pixels`` allows it."""
 
+CELL = 32
+"""Bytes that a cell of a table takes at the height of reading: itself, its features, and copies of both."""
+
 _BOMB_SIZE, _BOMB_RATIO = 2**28, 500  # deflate packs zeros by 1,030
 _CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 

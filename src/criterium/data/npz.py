@@ -87,7 +87,7 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[np.ge
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, _, kind = read(file)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+    except Exception as error:  # NumPy parses it as Python, and raises what that meets
         raise ValueError(f"{name} has a broken header ({reason(error)})") from error
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"{name} has the shape {shape}, expected whole numbers")

@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from criterium.data.cells import is_text
 from criterium.data.files import existing_file, reason
-from criterium.data.limits import fits
+from criterium.data.limits import CELL, fits
 
 _PANDAS_INDEX = "__index_level_"
 
@@ -21,7 +21,7 @@ def read_parquet(path: Path) -> tuple[Any, set[str]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             rows, columns, fields = file.metadata.num_rows, file.metadata.num_columns, list(file.schema_arrow)
-        fits(f"{path}: {rows:,} rows of {columns:,} columns", 8 * rows * columns)
+        fits(f"{path}: {rows:,} rows of {columns:,} columns", CELL * rows * columns)
         text = [field.name for field in fields if is_text(field.type)]
         with pyarrow.parquet.ParquetFile(path, read_dictionary=text) as file:
             table = file.read()

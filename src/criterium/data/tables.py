@@ -18,7 +18,7 @@ from criterium.data.array import Array
 from criterium.data.cells import Reader, group_numbers, is_number, is_text, kind_name, moments, plain
 from criterium.data.csv_file import read_csv
 from criterium.data.labels import number_classes, text_classes
-from criterium.data.limits import fits
+from criterium.data.limits import CELL, fits
 from criterium.data.names import split_names
 from criterium.data.parquet_file import read_parquet
 from criterium.data.raw import Column, Raw, Rows, counted, listed
@@ -53,7 +53,7 @@ def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     """Return the rows of a ``"parquet"`` or ``"csv"`` file, classes in the order of their labels."""
     file = _open(path, form, options)
     roles = _roles(path, file.names, options)
-    label = plain(file.column(roles["label"]))
+    label = plain(file.column(roles["label"]), path)
     labelled = _has_label(label, form, options)
     if not labelled.any():
         raise ValueError(f"{path}: column {roles['label']!r} holds no labels")
@@ -78,7 +78,7 @@ def read_table(path: Path, form: str, options: TableOptions) -> Raw:
             + "".join(f"; {note.removesuffix('.')}" for note in reader.notes())
         )
     columns, cells = tuple(reader.columns), np.stack(reader.cells, axis=1)
-    groups = group_numbers(file.column(roles["groups"]), form == "csv") if "groups" in roles else None
+    groups = group_numbers(path, file.column(roles["groups"]), form == "csv") if "groups" in roles else None
     times = None
     if "time" in roles:
         times = moments(path, file.column(roles["time"]), roles["time"], form == "csv")
@@ -128,7 +128,8 @@ def _open(path: Path, form: str, options: TableOptions) -> _File:
         table, notes = read_csv(path, options.separator, options.encoding)
     else:
         table, index = read_parquet(path)
-    fits(f"{path}: {len(table):,} rows of {table.num_columns:,} columns", 8 * len(table) * table.num_columns)
+    rows, columns = table.shape
+    fits(f"{path}: {rows:,} rows of {columns:,} columns", CELL * rows * columns)
     names = [name or f"column {position + 1}" for position, name in enumerate(table.column_names)]
     name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
     if count > 1:

@@ -34,11 +34,13 @@ class Reading:
 
     `values` are numbers or dates as an Arrow array, null where a cell is missing; None if it is text.
     `missing`, `others` and `forms` count the cells, by how they are written, that stand for a missing number,
-    are no number, or are numbers in another form than usual; `numbers` counts all numbers.
+    are no number, or are numbers in another form than usual; `numbers` and `texts` count
+    all cells that are numbers and that are none.
     """
 
     values: Any
     numbers: int = 0
+    texts: int = 0
     missing: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
     forms: dict[str, int] = field(default_factory=dict)
@@ -67,16 +69,20 @@ def interpret(cells: Any, missing: Collection[str] = MISSING, decimal: str | Non
     codes = cells.dictionary_encode()
     texts, code = codes.dictionary, codes.indices
     counts = np.bincount(code.drop_null().to_numpy(), minlength=len(texts))
+    if not pc.any(pc.match_substring_regex(texts, r"\d")).as_py() and not _may_be_flags(texts, missing):
+        return Reading(None, texts=int(counts.sum()), others=_by_text(texts, counts, counts > 0))
     absent = _mask(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(missing), TEXT)))
     present = pc.if_else(pa.array(absent), None, texts)
     if (values := _dates(present)) is not None or (values := _flags(present)) is not None:
-        return Reading(values.take(code), int(counts[~absent].sum()), _by_text(texts, counts, absent))
+        found = int(counts[~absent].sum())
+        return Reading(values.take(code), found, missing=_by_text(texts, counts, absent))
     percent = _mask(pc.ends_with(texts, "%"))
     clean = _usual_form(pc.replace_substring_regex(texts, r"^([+-]?)[$€£] *|\s*%$", r"\1"), decimal)
     numeric = ~absent & _matches(clean, _PLAIN)
     other = ~absent & ~numeric
-    reading = Reading(None, int(counts[numeric].sum()), others=_by_text(texts, counts, other))
-    if reading.numbers == 0 or counts[other].sum() > MOST_OTHERS * counts[~absent].sum():
+    reading = Reading(None, int(counts[numeric].sum()), int(counts[other].sum()))
+    reading.others = _by_text(texts, counts, other)
+    if reading.numbers == 0 or reading.texts > MOST_OTHERS * (reading.numbers + reading.texts):
         return reading
     values = exact(pc.if_else(pa.array(numeric), clean, None))
     if percent.any():
@@ -119,6 +125,11 @@ def _usual_form(texts: Any, decimal: str | None) -> Any:
     return pc.if_else(pa.array(commas), pc.replace_substring(whole, ",", "."), texts)
 
 
+def _may_be_flags(texts: Any, missing: Collection[str]) -> bool:
+    few = len(texts) <= len(missing) + 10
+    return few and {text.lower() for text in texts.to_pylist()} - set(missing) <= {"true", "false"}
+
+
 def _dates(texts: Any) -> Any:
     if not pc.all(pc.match_substring_regex(texts, _DATE), min_count=1).as_py():
         return None
@@ -136,7 +147,7 @@ def _flags(texts: Any) -> Any:
 def _by_text(texts: Any, counts: Array, chosen: Array) -> dict[str, int]:
     at = np.flatnonzero(chosen)
     at = at[np.argsort(-counts[at], kind="stable")]
-    return {texts[int(index)].as_py(): int(counts[index]) for index in at[:1000]}
+    return {texts[int(index)].as_py(): int(counts[index]) for index in at[:100]}
 
 
 def _matches(texts: Any, pattern: str) -> Array:
