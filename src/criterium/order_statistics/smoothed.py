@@ -11,6 +11,7 @@ from torch import Tensor
 from criterium.order_statistics import poisson_binomial
 from criterium.order_statistics.grid import Exceedances, Grid, OnGrid
 from criterium.order_statistics.noised import checked
+from criterium.order_statistics.operators import vectorised
 
 _BLOCK = 1 << 16  # numbers held at once while nodes are summed: about what a core's cache holds
 
@@ -118,6 +119,9 @@ def _compiled(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
 @_compiled.register_fake
 def _(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
     return scores.new_empty(scores.shape[0]), torch.empty_like(scores)
+
+
+vectorised(_compiled)
 
 
 def _either_half(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from criterium.order_statistics.normal_trials import NormalTrials
+from criterium.order_statistics.operators import vectorised
 from criterium.order_statistics.win_series import win_probability
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -74,6 +75,9 @@ def _compiled_log(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:
 @_compiled_log.register_fake
 def _(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return gap.new_empty(gap.shape[0]), torch.empty_like(gap)
+
+
+vectorised(_compiled_log)
 
 
 def _log_top_probability(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from criterium._values import pretended
+from criterium.order_statistics.operators import vectorised
 
 # Gaps below the window have P < 1e-29; above it the other loses but for 1e-14.
 _LOW, _HIGH = -16.0, 11.0
@@ -68,6 +69,9 @@ def _whole(gap: Tensor) -> tuple[Tensor, Tensor]:
 @_whole.register_fake
 def _(gap: Tensor) -> tuple[Tensor, Tensor]:
     return gap.new_empty(gap.shape[0], dtype=torch.float64), torch.empty_like(gap)
+
+
+vectorised(_whole)
 
 
 def _of_block(gap: Tensor, room: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
