@@ -27,6 +27,7 @@ from criterium.linear.scan import scan
 from criterium.losses import exact, noised_topk, zero_one
 from criterium.losses import hierarchical_complement as hcot
 from criterium.losses._contract import Criterion, Rows
+from criterium.losses._logits import positive_part
 from criterium.losses.label_smoothing import check_smoothing
 from criterium.losses.ldam import margins
 from criterium.losses.logit_adjustment import adjustment
@@ -289,7 +290,7 @@ def noised_topk_hinge(
         own, logits = picked[:, 0], picked[:, 1:]
         kth = (logits + (scores - logits.detach())).mean(dim=1)
         gap = margin.to(own)[index] if isinstance(margin, Tensor) and margin.dim() else margin
-        losses: Tensor = scale * (gap + kth - own).relu()
+        losses: Tensor = scale * positive_part(gap + kth - own)
         return losses
 
     return rows

@@ -39,6 +39,6 @@ def surprisal(table: Tensor) -> Tensor:
     return -bounded(table.log_softmax(dim=1))
 
 
-def hinge(excess: Tensor) -> Tensor:
+def positive_part(excess: Tensor) -> Tensor:
     """Return max(0, excess), of whose gradient NaN makes NaN, where `relu` has 0."""
     return excess.masked_fill(excess <= 0, 0.0)

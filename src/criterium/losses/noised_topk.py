@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.losses._logits import bounded, from_top, hinge
+from criterium.losses._logits import bounded, from_top, positive_part
 from criterium.order_statistics.noised import draw_kth
 from criterium.order_statistics.smoothed import smoothed_kth
 
@@ -122,7 +122,7 @@ def noised_topk_hinge(
             weights = frequency.scatter_add_(1, true, void - 1)
             lead = (table * weights).sum(1)
             gap = shift + gap
-        return scaled(hinge(lead + gap))
+        return scaled(positive_part(lead + gap))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         gap, table = margins(table), known(table)
@@ -131,7 +131,7 @@ def noised_topk_hinge(
         else:
             frequency, shift = drawn(table)
             kth = (table * (frequency + 0 * table[:, :1].detach())).sum(1) + shift
-        return scaled(distribution * hinge(kth.unsqueeze(1) - table + gap)).sum(1)
+        return scaled(distribution * positive_part(kth.unsqueeze(1) - table + gap)).sum(1)
 
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
