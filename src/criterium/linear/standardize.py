@@ -19,8 +19,8 @@ from criterium.linear.sharded import Shard
 def standardized(layer: OutputLayer, features: Tensor, counting: Tensor | None) -> OutputLayer:
     """Return the layer with its logits divided by their standard deviation over the rows that count (N,).
 
-    Their mean stays: no loss depends on it. Classes with a bias of minus infinity, and rows with features that
-    are not finite, are no part of it.
+    Their mean stays: no loss depends on it. Classes with a bias of minus infinity, and rows with features
+    that are not finite, are no part of it.
     """
     if layer.distance or layer.unit or layer.scale is not None:
         raise ValueError("standardize: got True, expected False for a head that is not torch.nn.Linear")
@@ -30,7 +30,7 @@ def standardized(layer: OutputLayer, features: Tensor, counting: Tensor | None) 
     gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(features))
     # In float64, in which a mean that is large beside the deviation leaves digits enough.
     rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double() * counts.unsqueeze(1)
-    classes = layer.classes
+    classes = rows.new_tensor(layer.classes)
     if layer.bias is not None:
         classes = layer.shard.sum(layer.bias.isfinite().sum().double())
     number = counts.sum() * classes

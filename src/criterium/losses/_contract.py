@@ -7,7 +7,7 @@ A loss file states its maths for single rows, ``rows(logits (M, C), target (M,))
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ def per_example_loss(
         classes=classes,
         indices=shape,
         probabilities=logits.shape,
-        given=f"logits of shape {tuple(logits.shape)}",
+        given=("logits", logits.shape),
     )
     with full_precision(logits.device):
         # Half precision has too few digits for sums over classes; float64 stays what it is.
@@ -98,7 +98,6 @@ def _losses(rows: Rows, table: Tensor, targets: Targets, prepare: Prepare | None
     return rows(table if prepare is None else prepare(table, counting), targets.classes)
 
 
-@runtime_checkable
 class FormsMean(Protocol):
     """Rows whose mean costs less than their losses and then the mean of these."""
 
@@ -109,7 +108,12 @@ class FormsMean(Protocol):
 
 def mean_of(rows: Rows, logits: Tensor, target: Tensor) -> Tensor:
     """Return the mean of at least one loss."""
-    return rows.mean(logits, target) if isinstance(rows, FormsMean) else rows(logits, target).mean()
+    return rows.mean(logits, target) if _forms_mean(rows) else rows(logits, target).mean()
+
+
+def _forms_mean(rows: object) -> TypeGuard[FormsMean]:
+    # As `isinstance` of a runtime protocol, which takes up to 20 us of the 80 of a small loss.
+    return hasattr(rows, "mean")
 
 
 def cross_entropy(
