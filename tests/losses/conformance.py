@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from criterium.linear import LinearCriterion
 from criterium.losses._contract import Criterion
 from criterium.losses.complement import ComplementEntropyLoss, complement_entropy
 from criterium.losses.exact import ExactLoss, exact_loss
@@ -42,8 +43,8 @@ class Loss:
     least_classes: int = 1
     couples_rows: bool = False
     """The loss of a row depends on the other rows of its batch."""
-    ordered_classes: bool = False
-    """The loss depends on the order of the classes."""
+    ordered_classes: tuple[str, ...] = ()
+    """Options with a number for each class, which are renumbered with the classes."""
     noisy: bool = False
     """The loss draws `noise`: here every row of every batch gets the same."""
     relative: float = 1e-5
@@ -56,6 +57,22 @@ class Loss:
         """Return the module, for the logits of `_logits`."""
         return self.module(**self.options, **self.noise((ROWS, CLASSES)), **contract)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether there is a fused form of it, for these options."""
+        expected = self.function is noised_topk_hinge and self.options.get("samples", 5) is None
+        return not expected and not (self.function is smooth_topk_svm and self.options["k"] + 1 >= CLASSES)
+
+    def fused(self, features: Tensor, target: Tensor, bias: Tensor | None = None, **contract: Any) -> Tensor:
+        """Return the fused loss of features that are the logits less a bias for each class."""
+        head = torch.nn.Linear(CLASSES, CLASSES, dtype=features.dtype)
+        with torch.no_grad():
+            head.weight.copy_(torch.eye(CLASSES))
+            head.bias.copy_(torch.zeros(CLASSES) if bias is None else bias)
+        criterion = self.criterion(**contract)
+        chosen = {"candidates": CLASSES - 1} if self.function in CHOOSING else {}
+        return LinearCriterion(head, criterion, **chosen)(features, target)
+
     def noise(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return the draws for logits of a shape."""
         if not self.noisy:
@@ -64,12 +81,24 @@ class Loss:
         draws = NOISE[: shape[classes]].reshape(-1, *[1] * len(shape[classes + 1 :]), NOISE.shape[1])
         return {"noise": draws.expand(*shape, -1)}
 
+    def renumbered(self, order: Tensor) -> Callable[..., Tensor]:
+        """Return the loss of logits whose columns are in another order."""
+        moved = {name: self.options[name][..., order] for name in self.ordered_classes}
+
+        def call(logits: Tensor, target: Tensor, **contract: Any) -> Tensor:
+            noise = {name: draws[:, order] for name, draws in self.noise(logits.shape).items()}
+            return self.function(logits, target, **self.options | moved | noise, **contract)
+
+        return call
+
     def __str__(self) -> str:
         values = {k: "tensor" if isinstance(v, Tensor) else v for k, v in self.options.items()}
         return f"{self.function.__name__}({','.join(f'{k}={v}' for k, v in values.items())})"
 
 
 ROWS, CLASSES = 6, 5
+CHOOSING = (topk_cross_entropy, smooth_topk_svm)
+"""The losses whose fused form looks at candidates."""
 NOISE = torch.randn(CLASSES, 4, generator=torch.Generator().manual_seed(9))
 MARGINS = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
 TOPK = (topk_cross_entropy, TopKCrossEntropyLoss)
@@ -91,54 +120,50 @@ LOSSES = [
     Loss(exact_loss, ExactLoss, {"k": 2}, least_classes=2),
     Loss(exact_loss, ExactLoss, {"k": 3, "log": True}, least_classes=3),
     Loss(exact_loss, ExactLoss, {"log": True, "temperature": 0.5}),
-    Loss(*TOPK, {"p_k": (0.5, 0.0, 0.5)}, least_classes=4, ordered_classes=True),
-    Loss(
-        *TOPK,
-        {"p_k": (0.0, 1.0), "relaxation": "bitonic", "top1": "sort"},
-        least_classes=3,
-        ordered_classes=True,
-    ),
+    Loss(*TOPK),
+    Loss(*TOPK, {"p_k": (0.5, 0.0, 0.5)}, least_classes=4),
+    Loss(*TOPK, {"p_k": (0.0, 1.0), "relaxation": "bitonic", "top1": "sort"}, least_classes=3),
     Loss(*TOPK, {"p_k": (0.5, 0.5), "distribution": "logistic_phi", "candidates": 4}, least_classes=4),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "neuralsort", "top1": "softmax_ce"}, least_classes=3),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "softsort"}, least_classes=3),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "lapsum"}, least_classes=3),
     Loss(*TOPK, {"p_k": (0.2, 0.8), "relaxation": "sinkhorn"}, least_classes=3),
-    Loss(*HINGE, {"k": 2, "epsilon": 0.5}, least_classes=3, noisy=True, ordered_classes=True),
+    Loss(*HINGE, {"k": 2, "epsilon": 0.5}, least_classes=3, noisy=True),
     Loss(
         *HINGE,
         {"k": 1, "epsilon": 0.0, "margin": 2.0, "scale": 3.0, "samples": 1},
         least_classes=2,
         noisy=True,
     ),
-    Loss(*HINGE, {"k": 1, "margin": MARGINS}, least_classes=5, noisy=True, ordered_classes=True),
+    Loss(*HINGE, {"k": 1, "margin": MARGINS}, least_classes=5, noisy=True, ordered_classes=("margin",)),
     Loss(*HINGE, {"k": 2, "epsilon": 0.5, "samples": None}, least_classes=3),
     Loss(
         *HINGE,
         {"k": 1, "epsilon": 2.0, "margin": MARGINS, "samples": None},
         least_classes=5,
-        ordered_classes=True,
+        ordered_classes=("margin",),
     ),
     Loss(isomax_loss, IsoMaxLoss),
     Loss(isomax_loss, IsoMaxLoss, {"entropic_scale": 0.7}),
     Loss(complement_entropy, ComplementEntropyLoss),
     Loss(*GUIDED),
     Loss(*GUIDED, {"alpha": 2.0}),
-    Loss(*HCOT, {"groups": GROUPS}, least_classes=5, ordered_classes=True),
-    Loss(*HCOT, {"groups": GROUPS, "level": "inner"}, least_classes=5, ordered_classes=True),
-    Loss(*HCOT, {"groups": TREE.int(), "level": "outer"}, least_classes=5, ordered_classes=True),
+    Loss(*HCOT, {"groups": GROUPS}, least_classes=5, ordered_classes=("groups",)),
+    Loss(*HCOT, {"groups": GROUPS, "level": "inner"}, least_classes=5, ordered_classes=("groups",)),
+    Loss(*HCOT, {"groups": TREE.int(), "level": "outer"}, least_classes=5, ordered_classes=("groups",)),
     Loss(*HCOT, {"groups": torch.zeros(5).long()}, least_classes=5),
     Loss(focal_loss, FocalLoss),
     Loss(focal_loss, FocalLoss, {"gamma": 0.5}),
     Loss(poly1_cross_entropy, Poly1CrossEntropyLoss),
     Loss(poly1_cross_entropy, Poly1CrossEntropyLoss, {"epsilon": -0.5}),
-    Loss(*LDAM, {"class_counts": COUNTS}, least_classes=5, ordered_classes=True),
+    Loss(*LDAM, {"class_counts": COUNTS}, least_classes=5, ordered_classes=("class_counts",)),
     Loss(
         *LDAM,
         {"class_counts": COUNTS.double(), "max_margin": 2.0, "scale": 0.5},
         least_classes=5,
-        ordered_classes=True,
+        ordered_classes=("class_counts",),
     ),
-    Loss(*ADJUSTED, {"class_counts": COUNTS}, least_classes=5, ordered_classes=True),
+    Loss(*ADJUSTED, {"class_counts": COUNTS}, least_classes=5, ordered_classes=("class_counts",)),
     Loss(*ADJUSTED, {"class_counts": torch.full((5,), 7), "tau": 2.0}, least_classes=5),
     Loss(maxsup_loss, MaxSupLoss),
     Loss(maxsup_loss, MaxSupLoss, {"alpha": 3.0}),
@@ -160,9 +185,8 @@ every_loss = pytest.mark.parametrize("loss", LOSSES, ids=str)
 every_loss_of_rows = pytest.mark.parametrize(
     "loss", [loss for loss in LOSSES if not loss.couples_rows], ids=str
 )
-every_loss_of_classes = pytest.mark.parametrize(
-    "loss", [loss for loss in LOSSES if not loss.ordered_classes], ids=str
-)
+every_fused_loss = pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss.is_fused], ids=str)
+every_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 
 
 def some_logits(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
