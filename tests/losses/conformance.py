@@ -53,9 +53,14 @@ class Loss:
     def __call__(self, logits: Tensor, target: Tensor, **contract: Any) -> Tensor:
         return self.function(logits, target, **self.options, **self.noise(logits.shape), **contract)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options, for the logits of `some_logits`."""
+        return self.options | self.noise((ROWS, CLASSES))
+
     def criterion(self, **contract: Any) -> Criterion:
-        """Return the module, for the logits of `_logits`."""
-        return self.module(**self.options, **self.noise((ROWS, CLASSES)), **contract)
+        """Return the module, for the logits of `some_logits`."""
+        return self.module(**self.settings, **contract)
 
     @property
     def is_fused(self) -> bool:
@@ -69,9 +74,13 @@ class Loss:
         with torch.no_grad():
             head.weight.copy_(torch.eye(CLASSES))
             head.bias.copy_(torch.zeros(CLASSES) if bias is None else bias)
-        criterion = self.criterion(**contract)
-        chosen = {"candidates": CLASSES - 1} if self.function in CHOOSING else {}
-        return LinearCriterion(head, criterion, **chosen)(features, target)
+        head.requires_grad_(False)
+        return self.fused_criterion(head, **contract)(features, target)
+
+    def fused_criterion(self, head: torch.nn.Linear, **contract: Any) -> LinearCriterion:
+        """Return head and criterion in one."""
+        candidates = CLASSES - 1 if self.function in CHOOSING else None
+        return LinearCriterion(head, self.criterion(**contract), candidates=candidates)
 
     def noise(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return the draws for logits of a shape."""

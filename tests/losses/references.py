@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.special import expit, log_ndtr, logsumexp, ndtr
 
 from criterium.sorting.networks import NETWORKS
 
@@ -59,10 +59,8 @@ def exact(z: Row, y: int, *, temperature=1.0, margin=math.inf, k=1, log=False, *
 
 
 SHARES: dict[str, Callable[[float, float, float], float]] = {
-    "logistic": lambda gap, beta, _: float(1 / (1 + np.exp(-beta * gap))),
-    "logistic_phi": lambda gap, beta, power: float(
-        1 / (1 + np.exp(-beta * gap / (abs(gap) + 1e-10) ** power))
-    ),
+    "logistic": lambda gap, beta, _: float(expit(beta * gap)),
+    "logistic_phi": lambda gap, beta, power: float(expit(beta * gap / (abs(gap) + 1e-10) ** power)),
 }
 
 

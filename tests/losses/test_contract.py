@@ -291,21 +291,6 @@ def test_a_common_shift_of_the_logits_does_not_matter(loss: Loss) -> None:
 # The ways of torch
 
 
-# Dynamo itself instantiates every autograd.Function that it traces, and torch warns of that.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@every_loss
-def test_compile(loss: Loss) -> None:
-    torch._dynamo.reset()
-    target = some_target()
-    compiled = torch.compile(
-        lambda x: loss(x, target, weight=some_weight()), fullgraph=True, backend="aot_eager"
-    )
-    found, gradient = with_gradient(compiled, some_logits())
-    expected, its_gradient = with_gradient(lambda x: loss(x, target, weight=some_weight()), some_logits())
-    close(found, expected)
-    close(gradient, its_gradient)
-
-
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "loss", [Loss(isomax_loss, IsoMaxLoss), Loss(complement_entropy, ComplementEntropyLoss)], ids=str

