@@ -211,7 +211,7 @@ def _expectation(rows: Rows) -> Rows:
         entries = 0 if pretended(table) else int((distribution != 0).sum())
         if entries > _MOST * len(distribution):
             raise ValueError(
-                f"target: got {entries} class probabilities other than 0 in {len(distribution)} rows, expected at"
+                f"target: got {entries} class probabilities not 0 in {len(distribution)} rows, expected at"
                 f" most {_MOST} a row on average: the fused form makes the loss of each"
             )
         return expectation(rows)(table, distribution)

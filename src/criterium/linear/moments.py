@@ -57,7 +57,7 @@ class Win(Moments):
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return the chance, and a coefficient for each moment."""
-        shape = (len(picked), self._outer[0], INNER)
+        shape = (picked.shape[0], self._outer[0], INNER)
         return vectors(picked, 1), (picked.new_empty(shape, dtype=torch.float64),)
 
     @property

@@ -34,7 +34,7 @@ class Rivals(Moments):
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return the chance, its derivatives by the gaps to the k strongest, and series of the others."""
-        series = picked.new_empty(len(picked), DEGREE, _EVEN + _FINE, dtype=torch.float64)
+        series = picked.new_empty(picked.shape[0], DEGREE, _EVEN + _FINE, dtype=torch.float64)
         return (torch.empty_like(picked[:, 0]), torch.empty_like(picked[:, 1:])), (series,)
 
     def accumulate(self, block: Block) -> State:

@@ -151,7 +151,7 @@ def _check(
 ) -> tuple[float, ...] | None:
     """Return `p_k` as a tuple, or raise a `ValueError` that names the argument that is wrong."""
     weights = HALF if p_k is None else tuple(float(p) for p in p_k)
-    if not all(math.isfinite(p) and p >= 0 for p in weights) or abs(sum(weights) - 1) > 1e-6:
+    if not all(0 <= p < math.inf for p in weights) or abs(sum(weights) - 1) > 1e-6:
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
     choice("top1", top1, TOP1)
