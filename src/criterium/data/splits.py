@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from criterium.data.array import Array
-from criterium.data.keys import row_keys
+from criterium.data.keys import position_keys
 from criterium.data.raw import Raw, Rows, listed
 
 TEST_FRACTION = 0.2
@@ -35,7 +35,7 @@ def draw(keys: Array, targets: Array, fraction: float, repeat: int = 0) -> Array
     chosen = np.zeros(len(first), dtype=bool)
     # The hash of a position is as good as a random number, and is the same everywhere.
     named = first[:, None] if repeat == 0 else np.stack([first, np.full_like(first, repeat)], axis=1)
-    shuffled = np.argsort(row_keys(named.astype("<i8")), kind="stable")
+    shuffled = np.argsort(position_keys(named), kind="stable")
     for members in _by_stratum(shuffled, stratum[shuffled]):
         wanted = max(1, int(fraction * len(members) + 0.5))
         chosen[members[: min(wanted, max(0, len(members) - 1))]] = True
