@@ -27,14 +27,18 @@ def reason(error: BaseException, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
+_LONGEST = 2000  # characters of a message
+
+
 @contextmanager
 def one_line(source: str) -> Iterator[None]:
     """Turn whatever reading meets into a `ValueError` of one line that names the file."""
     try:
         yield
     except ValueError as error:
-        if "\n" in str(error) or "\r" in str(error):  # of a name in the file
-            raise ValueError(" ".join(str(error).split())) from error
+        line = " ".join(str(error).split())  # a name in the file may break lines
+        if line != str(error) or len(line) > _LONGEST:
+            raise ValueError(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}...") from error
         raise
     except OSError as error:
         raise ValueError(f"{error.filename or source}: {error.strerror or reason(error)}") from error

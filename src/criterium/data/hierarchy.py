@@ -198,7 +198,7 @@ def _refuse_circles(links: dict[str, _Link]) -> None:
                 told = " -> ".join(circle if len(circle) < 20 else [*circle[:9], "...", *circle[-9:]])
                 raise ValueError(f"{link.where}: {link.parent!r} is its own ancestor: {told}")
             name = link.parent
-        clear |= way.keys()
+        clear.update(way)
 
 
 def _ways(classes: Sequence[str], links: dict[str, _Link]) -> list[tuple[str, ...]]:
