@@ -166,6 +166,8 @@ class Reader:
 def group_numbers(path: Path, column: Any, as_text: bool) -> Array:
     """Return a number for each row, the same for rows of one group; a row without one is on its own."""
     values = plain(column, path)
+    if not (is_text(values.type) or is_number(values.type) or pa.types.is_temporal(values.type)):
+        raise ValueError(f"{path}: groups: got {kind_name(values.type)}, expected text, numbers or dates")
     codes = (trimmed(values) if as_text else values).dictionary_encode().indices
     numbers = codes.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
     alone = np.isnan(numbers)
