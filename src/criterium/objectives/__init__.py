@@ -10,8 +10,19 @@ from typing import Any
 
 from criterium._checks import choice, nearest
 from criterium.objectives.base import Choice, GradientTransform, Objective, Range, Search, Task
+from criterium.objectives.exact import GradientNormalizer
 
-__all__ = ["OBJECTIVES", "Choice", "GradientTransform", "Objective", "Range", "Search", "Task", "build"]
+__all__ = [
+    "OBJECTIVES",
+    "Choice",
+    "GradientNormalizer",
+    "GradientTransform",
+    "Objective",
+    "Range",
+    "Search",
+    "Task",
+    "build",
+]
 
 
 def _discover() -> dict[str, type[Objective]]:
