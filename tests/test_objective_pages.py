@@ -116,7 +116,7 @@ def test_options_are_those_of_the_code(name: str) -> None:
             assert searched == "–", option
     rest = " ".join(table.split())
     assert f"Learning rate for SGD: {kind.learning_rate:g}." in rest
-    assert f"Score for inputs from elsewhere: `{kind.score}`." in rest
+    assert f"OOD score: `{kind.score}`." in rest
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,9 +165,7 @@ def test_the_loop_of_ones_own_is_that_of_the_race(name: str, monkeypatch: pytest
             hierarchy=None if groups is None else (groups,),
         )
         objective = OBJECTIVES[name]()
-        recipe = Recipe(
-            epochs=epochs, batch_size=32, learning_rate=objective.learning_rate, weight_decay=0.0
-        )
+        recipe = Recipe(epochs=epochs, batch_size=32, learning_rate=objective.learning_rate, weight_decay=0.0)
         trainer = Trainer(
             copy,
             objective,
@@ -195,7 +193,7 @@ def paths(svg: str) -> dict[str, np.ndarray]:
     """Return the points of each curve of a figure, in its own units."""
     found = {}
     for group in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g"):
-        curve = re.fullmatch(r"[\w-]+?-((?:loss|slope)-\d)", group.get("id", ""))
+        curve = re.fullmatch(r"[\w-]+?-((?:loss|push)-\d)", group.get("id", ""))
         if curve:
             (path,) = group.iter("{http://www.w3.org/2000/svg}path")
             found[curve[1]] = np.array(re.findall(r"[ML] (\S+) (\S+)", path.get("d", "")), dtype=float)
@@ -213,20 +211,25 @@ def test_a_figure_is_what_the_code_draws(name: str, draw: ModuleType) -> None:
     assert words(kept) == words(drawn)
     curves, expected = paths(kept), paths(drawn)
     count = len(draw.PICTURES[name].curves) + 1
-    assert sorted(curves) == sorted(f"{part}-{i}" for part in ("loss", "slope") for i in range(count))
+    assert sorted(curves) == sorted(f"{part}-{i}" for part in ("loss", "push") for i in range(count))
     for curve, points in expected.items():
         assert points.shape == (draw.POINTS, 2)
         np.testing.assert_allclose(curves[curve], points, atol=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_slopes_drawn_are_those_of_the_losses(name: str, draw: ModuleType) -> None:
+def test_the_pushes_drawn_are_those_of_the_losses(name: str, draw: ModuleType) -> None:
     for line in draw.lines(name):
         assert np.isfinite(line.loss).all()
-        # The area under the slope is the rise of the loss: kinks and jumps lie between points, so nearly.
-        rise = np.concatenate([[0.0], np.cumsum((line.slope[1:] + line.slope[:-1]) / 2 * np.diff(line.x))])
+        # The area under the push is the fall of the loss: kinks and jumps lie between points, so nearly.
+        fall = np.concatenate([[0.0], np.cumsum((line.push[1:] + line.push[:-1]) / 2 * np.diff(line.x))])
         assert np.ptp(line.loss) > 0
-        np.testing.assert_allclose(line.loss - line.loss[0], rise, atol=0.03 * np.ptp(line.loss))
+        np.testing.assert_allclose(line.loss[0] - line.loss, fall, atol=0.03 * np.ptp(line.loss))
+
+
+def test_no_two_pictures_are_the_same() -> None:
+    drawn = {name: str(paths((FOLDER / f"{name}.svg").read_text(encoding="utf-8"))) for name in NAMES}
+    assert len(set(drawn.values())) == len(drawn)
 
 
 def test_the_grey_line_is_cross_entropy(draw: ModuleType) -> None:
@@ -234,4 +237,4 @@ def test_the_grey_line_is_cross_entropy(draw: ModuleType) -> None:
     logits = np.stack([line.x, *(np.full_like(line.x, -0.5 * step) for step in range(9))])
     likelihood = np.exp(line.x) / np.exp(logits).sum(axis=0)
     np.testing.assert_allclose(line.loss, -np.log(likelihood), rtol=1e-12)
-    np.testing.assert_allclose(line.slope, likelihood - 1, atol=1e-12)
+    np.testing.assert_allclose(line.push, 1 - likelihood, atol=1e-12)
