@@ -10,12 +10,26 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from criterium._lazy import lazily
 
 if TYPE_CHECKING:
-    from criterium import functional, heads, linear, sorting
+    from criterium import (
+        data,
+        evaluation,
+        functional,
+        heads,
+        linear,
+        models,
+        objectives,
+        order_statistics,
+        sorting,
+        statistics,
+        training,
+    )
     from criterium.comparison import Study, compare, open_study, resume
+    from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
     from criterium.losses.focal import FocalLoss
@@ -61,15 +75,23 @@ _HOMES = {
     "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compare_predictions": "criterium.judging",
     "compress_activations": "criterium.techniques.activations",
-    "functional": "",
-    "heads": "",
-    "linear": "",
+    "data": "criterium.data",
+    "evaluation": "criterium.evaluation",
+    "functional": "criterium.functional",
+    "heads": "criterium.heads",
+    "linear": "criterium.linear",
+    "models": "criterium.models",
+    "objectives": "criterium.objectives",
     "open_study": "criterium.comparison",
+    "order_statistics": "criterium.order_statistics",
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
     "score_architecture": "criterium.techniques.architecture",
-    "sorting": "",
+    "sorting": "criterium.sorting",
+    "statistics": "criterium.statistics",
+    "training": "criterium.training",
 }
 
 __all__ = [
@@ -94,23 +116,28 @@ __all__ = [
     "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compare_predictions",
     "compress_activations",
+    "data",
+    "evaluation",
     "functional",
     "heads",
     "linear",
+    "models",
+    "objectives",
     "open_study",
+    "order_statistics",
     "orthogonal",
     "resume",
     "score_architecture",
     "sorting",
+    "statistics",
+    "training",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(_HOMES[name] or f"criterium.{name}")
-    return home if home.__name__.endswith(f".{name}") else getattr(home, name)
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

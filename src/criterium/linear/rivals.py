@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from criterium.linear.accumulator import Accumulator, Block, State
-from criterium.sorting.competitors import Competitors
-from criterium.sorting.order_statistics import log_chance
+from criterium.order_statistics.normal_trials import NormalTrials
+from criterium.order_statistics.top_probability import log_chance
 
 DEGREE = 10
 _EVEN, _FINE = 20, 6
@@ -66,7 +66,7 @@ class Rivals(Accumulator):
         node, share = _interpolation(edges)
         points = torch.lerp(edges[:, :-1, None], edges[:, 1:, None], (node + 1) / 2)
         numbers = torch.einsum("nai,aq->niq", state[0], share)
-        rivals = Competitors(self._few(picked), points.flatten(1), numbers.flatten(1))
+        rivals = NormalTrials(self._few(picked), points.flatten(1), numbers.flatten(1))
         value, by_few, by_points = log_chance(rivals, int(self.classes), double=False)
         series = torch.einsum("niq,aq->nai", by_points.reshape(numbers.shape), share)
         if not self.log:
