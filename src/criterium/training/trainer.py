@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -189,20 +188,6 @@ def resident(split: Split, device: torch.device) -> Split:
     return Split(split.inputs.to(device), split.targets.to(device))
 
 
-@contextmanager
-def _without_autocast(model: nn.Module) -> Iterator[None]:
-    """Take off what Accelerate put around the forward pass of a model that is trained in bfloat16."""
-    wrapped = [module for module in model.modules() if "_original_forward" in vars(module)]
-    outer = [module.forward for module in wrapped]
-    for module in wrapped:
-        setattr(module, "forward", vars(module)["_original_forward"])  # noqa: B010  # mypy knows a method only
-    try:
-        yield
-    finally:
-        for module, forward in zip(wrapped, outer, strict=True):
-            setattr(module, "forward", forward)  # noqa: B010
-
-
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -211,17 +196,13 @@ def predict(
     batch_size: int = 1024,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Return the logits (N, C) of raw `inputs`, on the CPU; the model is left in evaluation mode.
+    """Return the logits (N, C) of raw `inputs`, float32, on the CPU; the model is left in evaluation mode.
 
-    They are computed in float32 whatever the model is trained in: in bfloat16 1 % of rows tie at the top
-    with 200 classes, and a tie is an error. They are written into `out` where it is given. With many classes
-    batches are smaller than `batch_size`, so that hardly any memory is needed beside the logits.
+    They are written into `out` where it is given. With many classes batches are smaller than `batch_size`, so
+    that hardly any memory is needed beside the logits.
     """
     model.eval()
-    with (
-        _without_autocast(model),
-        parametrize.cached(),
-    ):  # an orthogonal weight is computed once, not for each part
+    with parametrize.cached():  # an orthogonal weight is computed once, not for each part
         if out is None:
             out = torch.empty(len(inputs), model(inputs[:1].to(accelerator.device)).shape[1])
         rows = min(batch_size, rows_at_once(out.shape[1]))
