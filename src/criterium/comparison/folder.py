@@ -26,7 +26,7 @@ def free_folder(path: Path) -> Path:
     if (path / "config.json").exists():
         raise ValueError(
             f"out: {path} holds a comparison already, expected a new or an empty folder;"
-            f" go on with that one by: criterium compare --resume {path}"
+            f" go on with that one by: criterium resume {path}"
         )
     # A process that was killed at the very beginning leaves only its lock.
     if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):

@@ -1,4 +1,4 @@
-"""What objectives of a race are called: ``name:option=value,...``, as one types it, and back to the objective."""
+"""What objectives of a race are called, as one types it: ``name:option=value,...``."""
 
 from __future__ import annotations
 

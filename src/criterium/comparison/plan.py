@@ -18,7 +18,7 @@ from criterium.data import Dataset, load
 from criterium.objectives import Objective
 from criterium.training import Recipe
 
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_RECIPE = tuple(one.name for one in dataclasses.fields(Recipe))
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a finite number", (int, float)),
@@ -180,17 +180,17 @@ def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _check_kinds(owner: type, values: Mapping[str, Any]) -> None:
     """Check that values are of the kind that the field of the same name is annotated with."""
-    for field in dataclasses.fields(owner):
-        kinds = [_KINDS[kind] for kind in _annotation(field).split(" | ") if kind in _KINDS]
-        if kinds and field.name in values:
-            value = values[field.name]
+    for one in dataclasses.fields(owner):
+        kinds = [_KINDS[kind] for kind in _annotation(one).split(" | ") if kind in _KINDS]
+        if kinds and one.name in values:
+            value = values[one.name]
             types = tuple(each for _, every in kinds for each in every)
             fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
             if not fits or (isinstance(value, float) and not math.isfinite(value)):
                 expected = " or ".join(words for words, _ in kinds)
-                raise ValueError(f"{field.name}: got {json.dumps(value)}, expected {expected}")
+                raise ValueError(f"{one.name}: got {json.dumps(value)}, expected {expected}")
 
 
-def _annotation(field: dataclasses.Field[Any]) -> str:
+def _annotation(one: dataclasses.Field[Any]) -> str:
     """Return the annotation as it was written, whether the file postpones annotations or not."""
-    return field.type.__name__ if isinstance(field.type, type) else str(field.type)
+    return one.type.__name__ if isinstance(one.type, type) else str(one.type)

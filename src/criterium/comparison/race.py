@@ -60,8 +60,8 @@ def compare(
 
     Args:
         data: a source from `criterium.data.SOURCES`, such as "digits" or "npz:FILE".
-        objectives: names (see `criterium list objectives`), also with options, "exact:margin=0.5"; objectives of
-            one's own as "pkg.module:Class"; or objects, ``criterium.objectives.Exact(margin=0.5)``.
+        objectives: names (see `criterium list objectives`), also with options, "exact:margin=0.5"; those of
+            your own as "pkg.module:Class"; or objects, ``criterium.objectives.Exact(margin=0.5)``.
         model: a backbone from `criterium.models.MODELS`, or "pkg.module:factory".
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
@@ -92,9 +92,9 @@ def compare(
     """
     labels, handed = entered(objectives)
     recipe = recipe or Recipe()
-    for label in labels:
-        if label not in handed:
-            configure(label, {}, recipe)
+    for name in labels:
+        if name not in handed:
+            configure(name, {}, recipe)
     directory = None if data_dir is None else str(data_dir)
     tree = None if hierarchy is None else str(hierarchy)
     source = Source(data, directory, label, ood, hierarchy=tree)
@@ -157,8 +157,8 @@ def resume(
     root = Path(folder)
     config, plan = read_config(root)
     plan = named_again(plan, objectives, root)
-    for label in plan.objectives:
-        plan.configure(label, {})
+    for name in plan.objectives:
+        plan.configure(name, {})
     if jobs is not None:
         plan = replace(plan, jobs=jobs)
     plan.source.load_anew()

@@ -81,9 +81,9 @@ OBJECTIVES: dict[str, type[Objective]] = _discover()
 
 
 def find(name: str) -> type[Objective]:
-    """Return the objective called `name`: one of `OBJECTIVES`, of an installed package, or ``"pkg.module:Class"``.
+    """Return the class of an objective: one of `OBJECTIVES`, another package's, or ``"pkg.module:Class"``.
 
-    Packages bring objectives by the entry-point group ``criterium.objectives``.
+    An installed package brings objectives by the entry-point group ``criterium.objectives``.
 
     Raises:
         ValueError: there is none, with the nearest names.
