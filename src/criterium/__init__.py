@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         linear,
         models,
         objectives,
+        order_statistics,
         sorting,
         statistics,
         training,
     )
     from criterium.comparison import Study, compare, open_study, resume
+    from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
     from criterium.losses.focal import FocalLoss
@@ -73,6 +75,7 @@ _HOMES = {
     "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compare_predictions": "criterium.judging",
     "compress_activations": "criterium.techniques.activations",
     "data": "criterium.data",
     "evaluation": "criterium.evaluation",
@@ -82,6 +85,7 @@ _HOMES = {
     "models": "criterium.models",
     "objectives": "criterium.objectives",
     "open_study": "criterium.comparison",
+    "order_statistics": "criterium.order_statistics",
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
     "score_architecture": "criterium.techniques.architecture",
@@ -112,6 +116,7 @@ __all__ = [
     "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compare_predictions",
     "compress_activations",
     "data",
     "evaluation",
@@ -121,6 +126,7 @@ __all__ = [
     "models",
     "objectives",
     "open_study",
+    "order_statistics",
     "orthogonal",
     "resume",
     "score_architecture",

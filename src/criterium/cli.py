@@ -351,6 +351,76 @@ def report(
         typer.echo(comparison.open_study(run).report(out))
 
 
+@app.command(short_help="Compare predictions that other code made.")
+def judge(
+    *,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="NAME=FILE.npz with logits, probabilities or classes, and targets; or a run's"
+            " predictions.parquet. The files of one name are its repeats, in order.",
+        ),
+    ],
+    metric: Annotated[
+        str | None, typer.Option(help="What decides, as top5-error (see: criterium list metrics).")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Least difference that matters: points, or the metric's unit.")
+    ] = None,
+    train_rows: Annotated[
+        int | None,
+        typer.Option(help="Rows each model was trained and chosen on, if repeats have own test rows."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", help="The k of top-k.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What the others are compared with. [default: the first]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare predictions that other code made: better, as good, worse, or cannot tell."""
+    with one_line_errors():
+        from criterium.judging.files import judge_files
+
+        found = judge_files(files, train_rows=train_rows, metric=metric, margin=margin, k=k, control=control)
+        page = None if out is None else found.report(out)
+        if as_json:
+            _print_json(found.to_dict())
+            return
+        typer.echo(found.table.to_text(_width()))
+        if page is not None:
+            typer.echo(f"\nLook at {page}")
+
+
+@app.command(short_help="Compare objectives over several finished comparisons.")
+def summarise(
+    *,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of finished comparisons, one a data set.")
+    ],
+    metric: Annotated[str | None, typer.Option(help="What decides. [default: as in the first]")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Least difference that matters: points, or the metric's unit.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figure (SVG) to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare objectives over several data sets: wins, ranks, and what to expect on another one."""
+    with one_line_errors():
+        from criterium import comparison, judging
+
+        found = judging.summarise(comparison.tables_of(runs), metric=metric, margin=margin)
+        figure = None if out is None else found.figure(out)
+        if as_json:
+            _print_json(found.to_dict())
+            return
+        typer.echo(found)
+        if figure is not None:
+            typer.echo(f"\nLook at {figure}")
+
+
 @app.command("list")
 def list_(
     what: Annotated[
@@ -450,15 +520,22 @@ def _progress(silent: bool) -> Iterator[Progress]:
         raise
 
 
+def _print_json(found: dict[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
+
+
+def _width() -> int | None:
+    """Return how wide the terminal is; None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def _show(study: Study, as_json: bool) -> None:
     if as_json:
-        import json
-
-        found = {"folder": str(study.folder), **study.table.to_dict()}
-        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        _print_json({"folder": str(study.folder), **study.table.to_dict()})
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo(study.table.to_text(width))
+    typer.echo(study.table.to_text(_width()))
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
 
 

@@ -109,6 +109,18 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
     return Study(root, config, tuple(results), known_cost(root))
 
 
+def tables_of(folders: Sequence[Path]) -> dict[str, Table]:
+    """Return the tables of finished comparisons, called after their data, and their models where need be."""
+    studies = [open_study(folder) for folder in folders]
+    names = [study.config["data"]["name"] for study in studies]
+    if len(set(names)) < len(names):
+        names = [f"{name}, {study.plan.model}" for name, study in zip(names, studies, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"runs: got {name} twice, expected each data set once")
+    return {name: study.table for name, study in zip(names, studies, strict=True)}
+
+
 def _hierarchy(config: Mapping[str, Any]) -> Hierarchy | None:
     """Return the tree that the classes hang in; comparisons of earlier versions know of none."""
     found = config["data"].get("hierarchy")

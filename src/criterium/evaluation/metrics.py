@@ -248,8 +248,8 @@ SKEW = 10
 """By default the class-mean error is judged by where class counts differ by more than this many times."""
 
 
-def default_metric(class_counts: Sequence[int]) -> tuple[str, str]:
-    """Return the primary metric for data with so many training rows a class, and the reason for it.
+def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple[str, str]:
+    """Return the primary metric for data with so many rows a class, and the reason for it.
 
     >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
     ('class_mean_error', 'top1_error')
@@ -257,7 +257,7 @@ def default_metric(class_counts: Sequence[int]) -> tuple[str, str]:
     counts = [count for count in class_counts if count > 0]
     if counts and max(counts) > SKEW * min(counts):
         return "class_mean_error", (
-            f"Judged by class-mean error: the commonest class has {max(counts):,} training rows and the"
+            f"Judged by class-mean error: the commonest class has {max(counts):,} {rows} rows and the"
             f" rarest {min(counts):,}, and top-1 error is won by ignoring rare classes. Metric top1-error"
             " judges by that."
         )

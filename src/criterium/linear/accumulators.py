@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge
 from criterium.losses.zero_one import KINDS, step_slope, zero_one_relaxation
-from criterium.sorting.win_series import INNER, finish, polynomials, tables_for
+from criterium.order_statistics.win_series import INNER, finish, polynomials, tables_for
 
 _NOTHING = -80.0
 """A class this far behind counts for nothing; numbers below the normal ones take ten times as long."""
@@ -187,13 +188,13 @@ class Groups(Accumulator):
 class _Sum(Accumulator):
     """A loss that is a sum over the wrong classes: added up from that of the own class and each block."""
 
+    @abstractmethod
     def _loss(self, table: Tensor, first: Tensor) -> Tensor:
         """Return the plain loss of (M, 1 + B) logits of which the first are the own classes', (M,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _slope(self, lead: Tensor) -> Tensor:
         """Return the derivative of each summand by its lead."""
-        raise NotImplementedError
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return one statistic."""

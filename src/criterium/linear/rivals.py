@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from criterium.linear.accumulator import Accumulator, Block, State
-from criterium.sorting.competitors import Competitors
-from criterium.sorting.order_statistics import log_chance
+from criterium.order_statistics.normal_trials import Competitors
+from criterium.order_statistics.top_probability import log_chance
 
 DEGREE = 10
 _EVEN, _FINE = 20, 6

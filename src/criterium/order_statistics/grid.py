@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from criterium.sorting.event_counts import Polynomial
+from criterium.order_statistics.poisson_binomial import Polynomial
 
 
 def _powers(points: int) -> list[list[float]]:

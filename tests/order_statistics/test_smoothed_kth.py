@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from criterium.sorting import noised_kth, smoothed_kth
+from criterium.order_statistics import noised_kth, smoothed_kth
 
 ROOT = math.sqrt(0.5)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}

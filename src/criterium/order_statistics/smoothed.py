@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from criterium.sorting.crowd import Crowd, Exceedances, Grid
-from criterium.sorting.event_counts import count_events
-from criterium.sorting.noised import checked
+from criterium.order_statistics.grid import Crowd, Exceedances, Grid
+from criterium.order_statistics.noised import checked
+from criterium.order_statistics.poisson_binomial import count_events
 
 _BLOCK = 1 << 16  # numbers held at once while nodes are summed: about what a core's cache holds
 

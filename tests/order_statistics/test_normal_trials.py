@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from criterium.sorting.competitors import Competitors
-from criterium.sorting.order_statistics import log_chance, log_top_probability
+from criterium.order_statistics.normal_trials import Competitors
+from criterium.order_statistics.top_probability import log_chance, log_top_probability
 
 
 def gaps(shift: float) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from criterium.sorting import noised_kth
+from criterium.order_statistics import noised_kth
 from goldens import Case, cases
 
 

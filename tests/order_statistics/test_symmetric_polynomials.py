@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from criterium.sorting.symmetric_polynomials import symmetric_log_ratio
+from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
 def literal(values: Tensor, k: int, temperature: float) -> Tensor:

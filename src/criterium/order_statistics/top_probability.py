@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criterium.sorting.competitors import Competitors
-from criterium.sorting.win_series import win_probability
+from criterium.order_statistics.normal_trials import Competitors
+from criterium.order_statistics.win_series import win_probability
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _BLOCK = 1 << 18  # numbers held at once while nodes are summed: about what a core's cache holds
