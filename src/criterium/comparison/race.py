@@ -16,8 +16,8 @@ from criterium._files import whole, write_json
 from criterium.comparison import tuning
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
-from criterium.comparison.executor import RunFailed, execute_all
-from criterium.comparison.folder import alone, free_folder, new_folder, opened_log, read_config
+from criterium.comparison.executor import RunFailed, execute_all, fresh_workers
+from criterium.comparison.folder import alone, blamed, free_folder, new_folder, opened_log, read_config
 from criterium.comparison.plan import Plan, Source, configure
 from criterium.comparison.progress import Progress
 from criterium.comparison.rehearsal import rehearse
@@ -157,8 +157,9 @@ def resume(
     root = Path(folder)
     config, plan = read_config(root)
     plan = named_again(plan, objectives, root)
-    for name in plan.objectives:
-        plan.configure(name, {})
+    with blamed(root, config):
+        for name in plan.objectives:
+            plan.configure(name, {})
     if jobs is not None:
         plan = replace(plan, jobs=jobs)
     plan.source.load_anew()
@@ -175,6 +176,8 @@ def resume(
 
 def _carry_out(plan: Plan, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     progress.begin(root)
+    if plan.jobs > 1 and plan.code:
+        fresh_workers()
     with opened_log(root) as log:
         try:
             return _work(plan, root, config, progress, log)
