@@ -107,9 +107,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--out", "flowers.npz"], ["out: flowers.npz is a file"]),
         (["--out", "."], ["out: . holds other files"]),
         (["--out", "flowers.npz/below"], ["flowers.npz/below: Not a directory"]),
-        (["--resume", "nowhere"], ["nowhere: no comparison there"]),
-        (["--resume", "nowhere", "--seeds", "3"], ["resume: got --seeds too"]),
-        (["--resume", "nowhere", "exact"], ["resume: got objectives too"]),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_and_leaves_nothing(
@@ -184,7 +181,7 @@ def test_the_folder_holds_all_that_is_promised(finished: tuple[Path, Result]) ->
 
 def test_a_finished_comparison_is_shown_again(finished: tuple[Path, Result]) -> None:
     folder, result = finished
-    again = criterium("compare", "--resume", folder, "--jobs", 2)
+    again = criterium("resume", folder, "--jobs", 2)
     assert (again.exit_code, again.stdout, again.stderr) == (0, result.stdout, "")
     assert criterium("evaluate", folder).stdout == result.stdout
 

@@ -143,7 +143,6 @@ def _root(
 @_takes_recipe()
 def compare(
     *,
-    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -173,10 +172,6 @@ def compare(
         int | None, typer.Option(help="Runs at a time. [default: one a core; one on a GPU]")
     ] = None,
     out: Out = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted comparison, with the settings it had."),
-    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -188,28 +183,49 @@ def compare(
         if objectives and not asked:
             raise ValueError(f"objectives: got {', '.join(map(repr, objectives))}, expected names")
         with _progress(quiet or as_json) as progress:
-            if resume is not None:
-                _check_nothing_else(context)
-                study = comparison.resume(resume, jobs=jobs, progress=progress)
-            else:
-                study = comparison.compare(
-                    data,
-                    objectives=asked or comparison.DEFAULT_OBJECTIVES,
-                    model=model,
-                    seeds=_seeds(seeds),
-                    k=k,
-                    tune=tune,
-                    data_dir=data_dir,
-                    label=label,
-                    ood=ood,
-                    hierarchy=hierarchy,
-                    recipe=_recipe(recipe),
-                    device=device,
-                    precision=precision,
-                    jobs=jobs,
-                    out=out,
-                    progress=progress,
-                )
+            study = comparison.compare(
+                data,
+                objectives=asked or comparison.DEFAULT_OBJECTIVES,
+                model=model,
+                seeds=_seeds(seeds),
+                k=k,
+                tune=tune,
+                data_dir=data_dir,
+                label=label,
+                ood=ood,
+                hierarchy=hierarchy,
+                recipe=_recipe(recipe),
+                device=device,
+                precision=precision,
+                jobs=jobs,
+                out=out,
+                progress=progress,
+            )
+        _show(study, as_json)
+
+
+@app.command(short_help="Go on with an interrupted comparison.")
+def resume(
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the comparison.")],
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="pkg.module:Class of an objective in the comparison: code that a folder names runs only if"
+            " you name it too. Can be repeated.",
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time. [default: as it began]")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with an interrupted comparison, with the settings it had."""
+    with one_line_errors():
+        from criterium import comparison
+
+        with _progress(quiet or as_json) as progress:
+            study = comparison.resume(run, objectives=objective or (), jobs=jobs, progress=progress)
         _show(study, as_json)
 
 
@@ -424,9 +440,7 @@ def list_(
 
 def _catalogue(kind: str) -> list[tuple[str, str]]:
     if kind == "objectives":
-        from criterium.objectives import OBJECTIVES
-
-        return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
+        return list(_objectives())
     if kind == "metrics":
         from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, TREE_METRICS
 
@@ -443,6 +457,22 @@ def _catalogue(kind: str) -> list[tuple[str, str]]:
     return list(SOURCES.items())
 
 
+def _objectives() -> Iterator[tuple[str, str]]:
+    """Yield those of criterium, then those of installed packages."""
+    from criterium.objectives import OBJECTIVES, find, installed
+
+    for name, kind in OBJECTIVES.items():
+        yield name, f"{kind.summary}. {kind.paper}"
+    for name, path in sorted(installed().items()):
+        try:
+            kind = find(name)
+        except ValueError as error:
+            yield name, str(error)
+        else:
+            words = ". ".join(filter(None, (kind.summary, kind.paper)))
+            yield name, f"{words} ({path})" if name not in OBJECTIVES else f"{path}: the name is taken"
+
+
 def _names(values: list[str]) -> list[str]:
     """Split names at commas and blanks, but not between the options of one objective."""
     return [name for value in values for name in re.split(r"\s+|,(?![^,:]*=)", value.strip()) if name]
@@ -454,19 +484,6 @@ def _seeds(text: str) -> int | list[int]:
     if re.fullmatch(r"[0-9]+(,[0-9]+)*,?", text) and "," in text:
         return [int(part) for part in text.split(",") if part]
     raise ValueError(f"seeds: got {text!r}, expected how many (5), or which (0,1,7)")
-
-
-def _check_nothing_else(context: typer.Context) -> None:
-    """Refuse settings beside --resume: those of the folder hold."""
-    welcome = {"resume", "jobs", "quiet", "as_json"}
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name not in welcome and source is not None and source.name == "COMMANDLINE":
-            given = option.opts[0] if option.opts[0].startswith("-") else "objectives"
-            raise ValueError(
-                f"resume: got {given} too, but the settings are those of the folder;"
-                " expected no more than --jobs, --quiet and --json"
-            )
 
 
 def _bits_or_level(text: str | None) -> int | str | None:
@@ -498,7 +515,7 @@ def _progress(silent: bool) -> Iterator[Progress]:
     except KeyboardInterrupt:
         if progress.folder is not None:
             raise KeyboardInterrupt(
-                f"; what is finished is kept, go on with: criterium compare --resume {progress.folder}"
+                f"; what is finished is kept, go on with: criterium resume {progress.folder}"
             ) from None
         raise
 

@@ -98,7 +98,7 @@ def test_a_tree_that_changed_is_noticed(
     config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
     config["plan"]["source"]["hierarchy"] = str(other)
     (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    result = criterium("compare", "--resume", moved)
+    result = criterium("resume", moved)
     assert result.exit_code == 2
     assert "changed since the comparison began: hierarchy" in result.stderr
 

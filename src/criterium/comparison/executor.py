@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -58,11 +59,27 @@ def _results(plan: Plan, waiting: Sequence[Run], root: Path) -> Iterator[tuple[R
 
     pool = Parallel(n_jobs=min(plan.jobs, len(waiting)), return_as="generator_unordered")
     try:
-        yield from pool(delayed(_attempt)(plan, run, root) for run in waiting)
+        yield from pool(delayed(_in_worker)(plan, run, root, sys.path, Path.cwd()) for run in waiting)
     except BrokenProcessPool as error:
         raise RunFailed(
             "a worker process was killed; if memory ran out, fewer at a time (--jobs) need less"
         ) from error
+
+
+def fresh_workers() -> None:
+    """Let the workers of earlier races go: they would know older versions of the user's own modules."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+def _in_worker(
+    plan: Plan, run: Run, root: Path, path: Sequence[str], here: Path
+) -> tuple[Run, dict[str, Any]]:
+    """Attempt a run where modules and files are found as they are in the process that asks for it."""
+    os.chdir(here)
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    return _attempt(plan, run, root)
 
 
 def _attempt(plan: Plan, run: Run, root: Path) -> tuple[Run, dict[str, Any]]:

@@ -13,7 +13,8 @@ import filelock
 
 from criterium import __version__
 from criterium._files import read_json
-from criterium.comparison.plan import Plan, slug
+from criterium.comparison.labels import slug
+from criterium.comparison.plan import Plan
 
 _DATA = {"name", "classes", "rows", "hashes", "notes"}
 
@@ -25,7 +26,7 @@ def free_folder(path: Path) -> Path:
     if (path / "config.json").exists():
         raise ValueError(
             f"out: {path} holds a comparison already, expected a new or an empty folder;"
-            f" go on with that one by: criterium compare --resume {path}"
+            f" go on with that one by: criterium resume {path}"
         )
     # A process that was killed at the very beginning leaves only its lock.
     if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -59,13 +60,22 @@ def read_config(root: Path) -> tuple[dict[str, Any], Plan]:
     parts = {"plan", "data", "machine"}
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
         raise ValueError(f"{path}: got other contents than the settings of a comparison")
-    try:
+    with blamed(root, config):
         if missing := _DATA - config["data"].keys():
             raise ValueError(f"data: {', '.join(sorted(missing))} is missing")
         return config, Plan.from_dict(config["plan"])
+
+
+@contextmanager
+def blamed(root: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Name the file with the settings, and the version that wrote it, where they are found wrong."""
+    try:
+        yield
     except ValueError as error:
         writer = config["machine"].get("criterium")
-        raise ValueError(f"{path}: {error}; criterium {writer} wrote it, this is {__version__}") from error
+        raise ValueError(
+            f"{root / 'config.json'}: {error}; criterium {writer} wrote it, this is {__version__}"
+        ) from error
 
 
 @contextmanager
