@@ -188,11 +188,11 @@ def test_it_goes_on_where_it_was(
     asked: list[str] = []
     plain = search_scores._score
 
-    def scored(plan: Any, name: str, batch: torch.Tensor) -> Any:
+    def scored(plan: Any, held: Any, name: str, batch: torch.Tensor) -> Any:
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(name)
-        return plain(plan, name, batch)
+        return plain(plan, held, name, batch)
 
     monkeypatch.setattr(search_scores, "_score", scored)
     words = (*FAST, "--data", data, "--budget", 12, "--out", out)
@@ -386,7 +386,7 @@ def found_with(rows: list[dict[str, Any]]) -> Any:
     from criterium.architecture_search import ArchitectureSearch
     from criterium.data import Source
 
-    return ArchitectureSearch(Path("run"), "mlp", Source("digits", label="it's"), tuple(rows), ())
+    return ArchitectureSearch(Path("run"), "mlp", Source("csv:digits.csv", label="it's"), tuple(rows), ())
 
 
 def test_the_sentences_say_what_the_numbers_do_and_no_more() -> None:

@@ -29,6 +29,7 @@ from criterium.engine.progress import Progress
 from criterium.engine.setup import Setup
 from criterium.techniques.architecture import draw
 from criterium.training import Recipe
+from criterium.training.prepare import check_images
 
 
 def search(
@@ -77,6 +78,7 @@ def search(
     plan = SearchPlan(setup, space, budget, train, train_top, seed)
     held = Held(source)
     dataset = held.split()
+    check_images(setup.recipe, dataset)
     names = draw(space, budget, seed, tuple(dataset.train.inputs.shape[1:]))
     asked = {**plan.identity, "hashes": dataset.hashes}
     config = {"search": asked, "data": asked, "machine": setup.machine()}

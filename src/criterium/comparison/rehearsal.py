@@ -10,7 +10,7 @@ from criterium.comparison.plan import Plan
 from criterium.data import Dataset
 from criterium.training.fused import FusedModel
 from criterium.training.orthogonal import OrthogonalTraining
-from criterium.training.prepare import prepare
+from criterium.training.prepare import check_images, prepare
 
 
 def rehearse(plan: Plan, dataset: Dataset) -> None:
@@ -22,10 +22,7 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
             line that names the objective.
 
     """
-    if not dataset.is_image:
-        for name, unused in (("augment", "none"), ("cutmix", 0.0)):
-            if (value := getattr(plan.setup.recipe, name)) != unused:
-                raise ValueError(f"{name}: got {value!r}, expected {unused!r}: the data holds no images")
+    check_images(plan.setup.recipe, dataset)
     _check_room(dataset)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:

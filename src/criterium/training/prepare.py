@@ -79,12 +79,21 @@ def prepare(
     The backbone's first weights depend on `seed` alone, so that objectives can be paired.
 
     Raises:
-        ValueError: the model does not fit the data.
+        ValueError: the model does not fit the data, or changes to images are asked for where there are none.
 
     """
+    check_images(recipe, dataset)
     task = task_of(dataset, k)
     built = build_model(model, objective, dataset, task, seed)
     return Prepared(dataset, objective, recipe, task, built, seed)
+
+
+def check_images(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise a `ValueError` if the recipe changes images and the data holds none."""
+    if not dataset.is_image:
+        for name, unused in (("augment", "none"), ("cutmix", 0.0)):
+            if (value := getattr(recipe, name)) != unused:
+                raise ValueError(f"{name}: got {value!r}, expected {unused!r}: the data holds no images")
 
 
 def predict_parts(
