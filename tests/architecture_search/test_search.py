@@ -398,7 +398,7 @@ def test_the_sentences_say_what_the_numbers_do_and_no_more() -> None:
     few = found_with(rows_of([3.0, 2.0, 1.0], [0.1, 0.2, 0.3]))
     assert any("cannot be told from 3 trained" in line for line in few.words())
     assert not any("cannot be told" in line for line in found_with(rows_of([3.0], [None])).words())
-    assert alike.race_command.endswith("--data digits --label 'it'\"'\"'s'")
+    assert alike.race_command.endswith("--data csv:digits.csv --label 'it'\"'\"'s'")
     assert alike.to_markdown().count("| mlp-") == 30
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,19 @@ def read_config(root: Path) -> tuple[dict[str, Any], Plan]:
     parts = {"plan", "data", "machine"}
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
         raise ValueError(f"{path}: got other contents than the settings of a comparison")
-    try:
+    with blamed(root, config):
         if missing := _DATA - config["data"].keys():
             raise ValueError(f"data: {', '.join(sorted(missing))} is missing")
         return config, Plan.from_dict(config["plan"])
+
+
+@contextmanager
+def blamed(root: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Name the file with the settings, and the version that wrote it, where they are found wrong."""
+    try:
+        yield
     except ValueError as error:
         writer = config["machine"].get("criterium")
-        raise ValueError(f"{path}: {error}; criterium {writer} wrote it, this is {__version__}") from error
+        raise ValueError(
+            f"{root / 'config.json'}: {error}; criterium {writer} wrote it, this is {__version__}"
+        ) from error

@@ -13,7 +13,7 @@ from typing import Any
 from criterium import objectives
 from criterium._checks import at_least
 from criterium._files import slug
-from criterium.comparison.labels import parse
+from criterium.comparison.labels import is_path, parse
 from criterium.engine.setup import Setup
 from criterium.objectives import Objective
 from criterium.training import Recipe
@@ -71,6 +71,12 @@ class Plan:
         if label in self.handed:
             return _changed(label, self.handed[label], setting, self.setup.recipe)
         return configure(label, setting, self.setup.recipe)
+
+    @property
+    def code(self) -> list[str]:
+        """What the plan runs that neither criterium nor an installed package brings: paths and objects."""
+        paths = [label for label in self.objectives if is_path(label) or label in self.handed]
+        return [*paths, self.model] if ":" in self.model else paths
 
     @property
     def baseline(self) -> str:

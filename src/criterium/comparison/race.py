@@ -15,7 +15,7 @@ from typing import Any
 from criterium._checks import at_least
 from criterium._files import whole, write_json
 from criterium.comparison import tuning
-from criterium.comparison.config import read_config
+from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
 from criterium.comparison.plan import Plan, configure
@@ -30,7 +30,7 @@ from criterium.comparison.study import (
     reported_runs,
 )
 from criterium.data import Dataset, Source
-from criterium.engine.executor import RunFailed, execute_all
+from criterium.engine.executor import RunFailed, execute_all, fresh_workers
 from criterium.engine.folder import alone, free_folder, new_folder, opened_log
 from criterium.engine.held import Held
 from criterium.engine.progress import Progress
@@ -155,8 +155,9 @@ def resume(
     root = Path(folder)
     config, plan = read_config(root)
     plan = named_again(plan, objectives, root)
-    for name in plan.objectives:
-        plan.configure(name, {})
+    with blamed(root, config):
+        for name in plan.objectives:
+            plan.configure(name, {})
     if jobs is not None:
         plan = replace(plan, setup=replace(plan.setup, jobs=jobs))
     held = Held(plan.setup.source)
@@ -181,6 +182,8 @@ def _check_same(held: Held, hashes: Mapping[str, str]) -> None:
 
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     progress.begin(root)
+    if plan.setup.jobs > 1 and plan.code:
+        fresh_workers()
     with opened_log(root) as log:
         try:
             return _work(plan, held, root, config, progress, log)

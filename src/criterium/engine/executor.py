@@ -87,15 +87,23 @@ def _results(work: Work[R], waiting: Sequence[R], root: Path, jobs: int) -> Iter
 
     pool = Parallel(n_jobs=min(jobs, len(waiting)), return_as="generator_unordered")
     try:
-        yield from pool(delayed(_in_worker)(work, run, root, sys.path) for run in waiting)
+        yield from pool(delayed(_in_worker)(work, run, root, sys.path, Path.cwd()) for run in waiting)
     except BrokenProcessPool as error:
         raise RunFailed(
             "a worker process was killed; if memory ran out, fewer at a time (--jobs) need less"
         ) from error
 
 
-def _in_worker(work: Work[R], run: R, root: Path, path: Sequence[str]) -> tuple[R, Result]:
-    """Attempt a run where modules are found as they are in the process that asks for it."""
+def fresh_workers() -> None:
+    """Let the workers of earlier races go: they would know older versions of the user's own modules."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+def _in_worker(work: Work[R], run: R, root: Path, path: Sequence[str], here: Path) -> tuple[R, Result]:
+    """Attempt a run where modules and files are found as they are in the process that asks for it."""
+    os.chdir(here)
     sys.path.extend(entry for entry in path if entry not in sys.path)
     return _attempt(work, run, root)
 
