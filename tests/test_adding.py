@@ -35,7 +35,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Mo
 
 def test_the_objective_is_raced(modules: list[ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    monkeypatch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 1.0))
     named = re.search(r"^criterium compare (.*) --data", PAGE, re.MULTILINE)
     assert named is not None
     labels = named[1].split()

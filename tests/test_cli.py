@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds: the figures, and the measurement of the cost."""
     monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 2.0))
+    monkeypatch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 2.0))
 
 
 @pytest.fixture
@@ -207,7 +207,9 @@ def test_fused_training_gives_the_same_table(tmp_path: Path) -> None:
             "compare", "cross-entropy", "exact", "--seeds", 1, *FAST, *fused, "--out", out, "--json"
         )
         assert result.exit_code == 0, result.output
-        assert json.loads((out / "config.json").read_text())["plan"]["recipe"]["fused"] is bool(fused)
+        assert json.loads((out / "config.json").read_text())["plan"]["setup"]["recipe"]["fused"] is bool(
+            fused
+        )
         tables.append(json.loads(result.stdout)["cells"])
     for plain, other in zip(*(table.values() for table in tables), strict=True):
         assert plain["top1_error"]["mean"] == other["top1_error"]["mean"] < 0.5

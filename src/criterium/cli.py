@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import shutil
@@ -15,11 +16,11 @@ import typer
 
 from criterium import __version__
 from criterium._messages import OneLine, one_line_errors
+from criterium.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from criterium.architecture_search import ArchitectureSearch
     from criterium.comparison import Progress, Study
-    from criterium.comparison.search_table import Search
-    from criterium.training import Recipe
 
 
 app = typer.Typer(
@@ -78,20 +79,20 @@ CompressActivations = Annotated[
 Fused = Annotated[
     bool, typer.Option("--fused", help="Train without the matrix of logits: for very many classes.")
 ]
-_RECIPE: dict[str, tuple[Any, Any]] = {
-    "epochs": (Epochs, 30),
-    "batch_size": (BatchSize, 64),
-    "optimizer": (Optimizer, "sgd"),
-    "learning_rate": (LearningRate, None),
-    "weight_decay": (WeightDecay, None),
-    "schedule": (Schedule, "cosine"),
-    "warmup": (Warmup, 0.05),
-    "clip": (Clip, None),
-    "augment": (Augment, "none"),
-    "cutmix": (Cutmix, 0.0),
-    "orthogonal": (Orthogonal, None),
-    "compress_activations": (CompressActivations, None),
-    "fused": (Fused, False),
+_RECIPE: dict[str, Any] = {
+    "epochs": Epochs,
+    "batch_size": BatchSize,
+    "optimizer": Optimizer,
+    "learning_rate": LearningRate,
+    "weight_decay": WeightDecay,
+    "schedule": Schedule,
+    "warmup": Warmup,
+    "clip": Clip,
+    "augment": Augment,
+    "cutmix": Cutmix,
+    "orthogonal": Orthogonal,
+    "compress_activations": CompressActivations,
+    "fused": Fused,
 }
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
@@ -103,7 +104,11 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 
 def _takes_recipe(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a recipe, but those left out, where it has its parameter `recipe`."""
-    options = {name: option for name, option in _RECIPE.items() if name not in left_out}
+    options = {
+        field.name: (_RECIPE[field.name], field.default)
+        for field in dataclasses.fields(Recipe)
+        if field.name not in left_out
+    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def wrapped(**given: Any) -> None:
@@ -307,7 +312,7 @@ def search(
 ) -> None:
     """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
     with one_line_errors():
-        from criterium.comparison.search import search as carry_out
+        from criterium.architecture_search import search as carry_out
 
         with _progress(quiet or as_json) as progress:
             found = carry_out(
@@ -491,8 +496,6 @@ def _bits_or_level(text: str | None) -> int | str | None:
 
 
 def _recipe(given: dict[str, Any]) -> Recipe:
-    from criterium.training import Recipe
-
     if "compress_activations" in given:
         given = given | {"compress_activations": _bits_or_level(given["compress_activations"])}
     return Recipe(**given)
@@ -539,7 +542,7 @@ def _show(study: Study, as_json: bool) -> None:
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
 
 
-def _show_search(found: Search, as_json: bool) -> None:
+def _show_search(found: ArchitectureSearch, as_json: bool) -> None:
     if as_json:
         import json
 

@@ -62,7 +62,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    monkeypatch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 1.0))
     (tmp_path / "my_objectives.py").write_text(OWN)
     inputs = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     targets = np.arange(60) % 3

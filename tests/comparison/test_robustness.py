@@ -22,8 +22,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from criterium.cli import app
-from criterium.comparison import compare, executor, folder, race, resume, runs, study
+from criterium.comparison import compare, race, resume, runs, study
 from criterium.comparison.runs import Run
+from criterium.engine import executor, folder
 from criterium.evaluation import predictions
 from criterium.training import Recipe, loop
 
@@ -74,7 +75,7 @@ def found(root: Path) -> tuple[bytes, Any, dict[str, bytes]]:
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Leave out the figures and the measurement of the cost, which take seconds; use one thread."""
     patch.setattr(study, "write_report", lambda *_, **__: None)
-    patch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    patch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 1.0))
     patch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -365,8 +366,8 @@ def test_a_damaged_config_is_one_line(text: str, copy: Path) -> None:
     "change",
     [
         lambda plan: plan.update(warp=9),
-        lambda plan: plan.pop("recipe"),
-        lambda plan: plan["recipe"].update(momentum=0.9),
+        lambda plan: plan["setup"].pop("recipe"),
+        lambda plan: plan["setup"]["recipe"].update(momentum=0.9),
         lambda plan: plan.update(objectives=["exact", "anything"]),
         lambda plan: plan.update(seeds="many"),
         lambda plan: plan.update(tune="many"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ from typing import Any
 
 from criterium import objectives
 from criterium._checks import at_least
-from criterium.comparison.labels import is_path, parse, slug
-from criterium.data import Dataset, load
+from criterium._files import slug
+from criterium.comparison.labels import is_path, parse
+from criterium.engine.setup import Setup
 from criterium.objectives import Objective
 from criterium.training import Recipe
 
@@ -29,48 +29,6 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which data: the arguments of `criterium.data.load`."""
-
-    data: str = "digits"
-    data_dir: str | None = None
-    label: str | None = None
-    ood: str | None = None
-    validation: float = 0.2
-    hierarchy: str | None = None
-
-    def load(self) -> Dataset:
-        """Return the data, read once in a process."""
-        return _load(self)
-
-    def load_anew(self) -> Dataset:
-        """Return the data as they are now."""
-        _load.cache_clear()
-        return self.load()
-
-    def load_known(self, hashes: Mapping[str, str]) -> Dataset:
-        """Return the data with these hashes, read once in a process.
-
-        Raises:
-            ValueError: what is read has other hashes.
-
-        """
-        dataset = self.load()
-        if dataset.hashes != hashes:  # read for an earlier comparison in this process
-            dataset = self.load_anew()
-        parts = dataset.hashes.keys() | hashes.keys()
-        changed = sorted(part for part in parts if dataset.hashes.get(part) != hashes.get(part))
-        if changed:
-            raise ValueError(f"data: {self.data} changed since the comparison began: {', '.join(changed)}")
-        return dataset
-
-
-@functools.lru_cache(maxsize=1)
-def _load(source: Source) -> Dataset:
-    return load(**dataclasses.asdict(source))
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything needed to run a comparison again.
 
@@ -78,24 +36,18 @@ class Plan:
     own or settings of the `Recipe`; options that are given are not tuned.
     """
 
-    source: Source
+    setup: Setup
     model: str
     objectives: tuple[str, ...]
     seeds: tuple[int, ...]
     k: int
     tune: int
-    recipe: Recipe
-    device: str
-    precision: str
-    jobs: int
-    threads: int
     handed: Mapping[str, Objective | None] = field(default_factory=dict)
     """By label: objectives given as objects that no label leads back to; None until they are given again."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data."""
         at_least("tune", self.tune, 0)
-        at_least("jobs", self.jobs, 1)
         at_least("k", self.k, 1)
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
             if not values:
@@ -117,8 +69,8 @@ class Plan:
 
         """
         if label in self.handed:
-            return _changed(label, self.handed[label], setting, self.recipe)
-        return configure(label, setting, self.recipe)
+            return _changed(label, self.handed[label], setting, self.setup.recipe)
+        return configure(label, setting, self.setup.recipe)
 
     @property
     def code(self) -> list[str]:
@@ -134,9 +86,9 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON has it."""
         values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
-        values |= {"source": dataclasses.asdict(self.source), "recipe": dataclasses.asdict(self.recipe)}
-        found: dict[str, Any] = json.loads(json.dumps({**values, "handed": list(self.handed)}))
-        return found
+        values |= {"setup": self.setup.to_dict(), "handed": list(self.handed)}
+        written: dict[str, Any] = json.loads(json.dumps(values))
+        return written
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -145,8 +97,7 @@ class Plan:
             return cls(
                 **{
                     **values,
-                    "source": Source(**values["source"]),
-                    "recipe": Recipe(**values["recipe"]),
+                    "setup": Setup.from_dict(values["setup"]),
                     "objectives": tuple(values["objectives"]),
                     "seeds": tuple(values["seeds"]),
                     "handed": dict.fromkeys(values.get("handed", ())),

@@ -26,7 +26,9 @@ def draw_settings(plan: Plan, label: str) -> list[dict[str, Any]]:
     rates = Range(3e-4, 1e-2) if recipe.optimizer == "adamw" else Range(0.01, 1.0)
     shared = _draws({"learning_rate": rates, "weight_decay": Range(1e-5, 5e-3)}, plan.tune - 1)
     own = _draws(objective.search, plan.tune - 1)
-    fixed = {name for name in ("learning_rate", "weight_decay") if getattr(plan.recipe, name) is not None}
+    fixed = {
+        name for name in ("learning_rate", "weight_decay") if getattr(plan.setup.recipe, name) is not None
+    }
     fixed |= parse(label)[1].keys()
     drawn = [{**common, **special} for common, special in zip(shared, own, strict=True)]
     return [{}, *({name: value for name, value in one.items() if name not in fixed} for one in drawn)]
