@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fuzz clean
+.PHONY: demo test fuzz picture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/criterium compare
@@ -17,6 +17,11 @@ test: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/data/fuzzing.py 3600 $$(date +%s)
+
+# The picture of the README: make picture REPORT=runs/.../report.html
+picture:
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1100,1310 \
+		--screenshot=$(CURDIR)/docs/images/report.png file://$(realpath $(REPORT))
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

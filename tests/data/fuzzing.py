@@ -293,10 +293,8 @@ def header(text: str) -> bytes:
 
 
 def folder(case: Case) -> tuple[str, dict[str, Any]]:
-    size, modes = (
-        (4 if case.tame else case.any((1, 5)), 4),
-        case.any((("L", "1", "LA"), ("RGB", "RGBA", "P", "CMYK", "L"))),
-    )
+    size = (4 if case.tame else case.any((1, 5)), 4)
+    modes = case.any((("L", "1", "LA"), ("RGB", "RGBA", "P", "CMYK", "L")))
     modes = modes if case.tame else (*modes, "I;16", "F")
     names = case.random.sample(("ant", "bee", "cow", "\u202e", "train", "test"), case.any((1, 2, 2, 3)))
     for name in ("ant", "bee") if case.tame else names:

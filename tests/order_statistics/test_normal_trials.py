@@ -1,4 +1,4 @@
-"""Competitors that are counted at points are as many competitors."""
+"""Variables that are counted at points are as many variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from criterium.order_statistics.normal_trials import Competitors
+from criterium.order_statistics.normal_trials import NormalTrials
 from criterium.order_statistics.top_probability import log_chance, log_top_probability
 
 
@@ -17,20 +17,20 @@ def gaps(shift: float) -> Tensor:
 
 @pytest.mark.parametrize("k", [1, 2, 4, 7])
 @pytest.mark.parametrize("shift", [3.0, 0.0, -40.0])
-def test_one_competitor_at_each_point(k: int, shift: float) -> None:
+def test_one_variable_at_each_point(k: int, shift: float) -> None:
     gap = gaps(shift)
-    rivals = Competitors(gap[:, :k], gap[:, k:], torch.ones_like(gap[:, k:]))
+    rivals = NormalTrials(gap[:, :k], gap[:, k:], torch.ones_like(gap[:, k:]))
     value, by_few, by_points = log_chance(rivals, 12, double=False)
     chance, slope = log_top_probability(gap, k)
     torch.testing.assert_close(value, chance, rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(torch.cat([by_few, by_points], dim=1), slope, rtol=0, atol=1e-6)
 
 
-def test_a_number_is_as_many_competitors() -> None:
+def test_a_number_is_as_many_variables() -> None:
     gap = gaps(0.0)
     numbers = torch.arange(10.0, dtype=torch.double).expand(6, -1)
     repeated = torch.cat([gap[:, :2], gap[:, 2:].repeat_interleave(torch.arange(10), dim=1)], dim=1)
-    value, _, by_points = log_chance(Competitors(gap[:, :2], gap[:, 2:], numbers), 47, double=False)
+    value, _, by_points = log_chance(NormalTrials(gap[:, :2], gap[:, 2:], numbers), 47, double=False)
     chance, slope = log_top_probability(repeated, 2)
     torch.testing.assert_close(value, chance, rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(by_points[:, -1], slope[:, -1], rtol=0, atol=1e-6)

@@ -66,7 +66,7 @@ def contents(path: Path) -> bytes:
                     if unpack.eof and (packed := unpack.unused_data):  # a file may hold several members
                         unpack = zlib.decompressobj(wbits=31)
     except zlib.error as error:
-        raise ValueError(f"{path}: cannot be unpacked ({reason(error)})") from error
+        raise ValueError(f"{path}: cannot be unpacked ({reason(error)}), expected gzip") from error
     if not unpack.eof:
-        raise ValueError(f"{path}: cannot be unpacked (it ends too early)")
+        raise ValueError(f"{path}: cannot be unpacked (it ends too early), expected gzip")
     return b"".join(pieces)

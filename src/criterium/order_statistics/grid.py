@@ -1,4 +1,4 @@
-"""How many of a crowd of normal variables exceed thresholds, at a cost that each variable adds to only once.
+"""How many of many normal variables exceed thresholds, at a cost that each variable adds to only once.
 
 Functions of threshold minus mean are smooth, so on a grid of means, the same for all rows, they are tables.
 Every variable is spread over the grid points nearest to its mean by polynomial interpolation, and what is
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from criterium.order_statistics.poisson_binomial import Polynomial
+from criterium.order_statistics.poisson_binomial import Polynomial, from_power_sums
 
 
 def _powers(points: int) -> list[list[float]]:
@@ -53,7 +53,7 @@ class Grid(NamedTuple):
         return torch.tensor(_POWERS[self.points], dtype=like.dtype, device=like.device)
 
 
-class Crowd(NamedTuple):
+class OnGrid(NamedTuple):
     """Variables (N, C): the cell of each, its place in the cell, and their weight on the grid (N, G)."""
 
     grid: Grid
@@ -62,7 +62,7 @@ class Crowd(NamedTuple):
     weight: Tensor
 
     @classmethod
-    def of(cls, means: Tensor, grid: Grid) -> Crowd:
+    def spread(cls, means: Tensor, grid: Grid) -> OnGrid:
         """Spread variables with these means, at most 0, over the grid; what is below stands at its end."""
         height = (means / grid.width + grid.cells).clamp(0, grid.cells)
         cell = height.floor().clamp(max=grid.cells - 1)
@@ -72,10 +72,10 @@ class Crowd(NamedTuple):
         for _ in range(grid.points):
             moments.append(empty.scatter_add(1, index, power))
             power = power * place
-        spread = wide(torch.stack(moments, -1))
-        spread = spread @ grid.powers(spread)  # (N, cells, points around)
+        weights = wide(torch.stack(moments, -1))
+        weights = weights @ grid.powers(weights)  # (N, cells, points around)
         after = grid.points - 1
-        shifted = [functional.pad(spread[..., i], (i, after - i)) for i in range(grid.points)]
+        shifted = [functional.pad(weights[..., i], (i, after - i)) for i in range(grid.points)]
         return cls(grid, index, place, torch.stack(shifted).sum(0))
 
     def back(self, on_grid: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ class Exceedances(NamedTuple):
     hazard: Tensor
 
     @classmethod
-    def of(cls, thresholds: Tensor, grid: Grid) -> Exceedances:
+    def at(cls, thresholds: Tensor, grid: Grid) -> Exceedances:
         """Return the tables of thresholds (Q,)."""
-        # Where a crowd stands well above a threshold the tables are not used; odds would leave the range of
-        # numbers there.
+        # Where variables stand well above a threshold the tables are not used; odds would leave the range
+        # of numbers there.
         thresholds = wide(thresholds)
         x = (thresholds.unsqueeze(1) - grid.means(thresholds)).clamp(min=-1)
         log_miss = torch.special.log_ndtr(x)
@@ -110,28 +110,25 @@ class Exceedances(NamedTuple):
         odds = (torch.special.log_ndtr(-x) - log_miss).exp()
         return cls(log_miss, odds, (log_density - log_miss).exp())
 
-    def counts(self, crowd: Crowd, length: int) -> Polynomial:
-        """Return the chances (Q, N) of 0, 1, ..., `length` - 1 hits by the crowd.
+    def counts(self, variables: OnGrid, length: int) -> Polynomial:
+        """Return the chances (Q, N) of 0, 1, ..., `length` - 1 hits by the variables.
 
         They are the coefficients of prod_j (miss_j + hit_j z), whose logarithm is
         sum_j log miss_j - sum_i (-z)^i / i sum_j odds_j^i.
         """
-        weight = crowd.weight.T
-        sums, power = [self.log_miss @ weight], -torch.ones_like(self.odds)
+        weight = variables.weight.T
+        sums, power = [], -torch.ones_like(self.odds)
         for _ in range(1, length):
             power = -power * self.odds
             sums.append(power @ weight)
-        chances = [sums[0].exp()]
-        for i in range(1, length):
-            terms = torch.stack([chances[i - j] * sums[j] for j in range(1, i + 1)])
-            chances.append((terms.sum(0) / i).clamp(min=0))
-        return chances
+        return from_power_sums(sums, (self.log_miss @ weight).exp())
 
     def flow(self, counts: Polynomial) -> Tensor:
         """Return (N, G), summed over thresholds: the density there, times the chance of m hits by others.
 
         `counts` (Q, N) are the chances of 0, 1, ..., m hits by all. A variable at a point of the grid is
-        divided out of them, which is stable since it misses more likely than it hits.
+        divided out of them, which is stable since it misses more likely than it hits. It is the sum of
+        `poisson_binomial.divided`, over thresholds by matrix products: no table (Q, N, G) is made.
         """
         counts, share = [wide(chance) for chance in counts], self.hazard
         total = counts[-1].T @ share

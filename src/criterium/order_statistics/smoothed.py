@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from criterium.order_statistics.grid import Crowd, Exceedances, Grid
+from criterium.order_statistics import poisson_binomial
+from criterium.order_statistics.grid import Exceedances, Grid, OnGrid
 from criterium.order_statistics.noised import checked
-from criterium.order_statistics.poisson_binomial import count_events
 
 _BLOCK = 1 << 16  # numbers held at once while nodes are summed: about what a core's cache holds
 
@@ -106,10 +106,10 @@ def _kth_largest(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor
     kth = top[:, k - 1 : k]
     # From here on in standard deviations from the k-th largest score.
     means = ((top - kth) / epsilon).clamp(max=100).T.contiguous()
-    crowd = None
+    others_on_grid = None
     if plan.leaders < scores.shape[1]:
-        # The leaders, who are counted one by one, are put where nobody minds them.
-        crowd = Crowd.of(((scores - kth) / epsilon).scatter(1, leaders, -torch.inf), plan.grid)
+        # The leaders, which are counted one by one, are put where they count for nothing.
+        others_on_grid = OnGrid.spread(((scores - kth) / epsilon).scatter(1, leaders, -torch.inf), plan.grid)
 
     nodes = torch.linspace(-plan.low, plan.high, plan.nodes, dtype=scores.dtype, device=scores.device)
     below, chance, flow = torch.zeros_like(scores[:, 0]), torch.zeros_like(means), None
@@ -119,27 +119,27 @@ def _kth_largest(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor
         x = here.unsqueeze(1) - means.unsqueeze(1)  # (leaders, block, N)
         miss, hit = 0.5 * torch.erfc(x * -math.sqrt(0.5)), 0.5 * torch.erfc(x * math.sqrt(0.5))
         others = [torch.ones_like(x[0])]
-        if crowd is not None:
-            tables = Exceedances.of(here, plan.grid)
-            others = [c.to(x.dtype) for c in tables.counts(crowd, k)]
-        counts, exactly = count_events(miss, hit, others, k)
+        if others_on_grid is not None:
+            tables = Exceedances.at(here, plan.grid)
+            others = [c.to(x.dtype) for c in tables.counts(others_on_grid, k)]
+        counts, exactly = poisson_binomial.chances(miss, hit, others, k)
         below = below + torch.stack(counts).sum((0, 1))
         chance = chance + ((-0.5 * x * x).exp() * exactly).sum(1)
-        if crowd is not None:
+        if others_on_grid is not None:
             here_too = tables.flow(counts)
             flow = here_too if flow is None else flow + here_too
 
     # The trapezoidal rule for high - ∫ G, where G is 1 at the last node and 0 at the first.
     mean = plan.high - plan.spacing * (below - 0.5)
     chances = torch.zeros_like(scores)
-    if crowd is not None and flow is not None:
-        chances = plan.spacing * crowd.back(flow).clamp(min=0)
+    if others_on_grid is not None and flow is not None:
+        chances = plan.spacing * others_on_grid.back(flow).clamp(min=0)
     chance = chance.T * (plan.spacing / math.sqrt(2 * math.pi))
     return kth.squeeze(1) + epsilon * mean, chances.scatter(1, leaders, chance)
 
 
 class _Plan(NamedTuple):
-    """So many nodes from -`low` to `high`; how many leaders are not part of the crowd, and its grid."""
+    """So many nodes from -`low` to `high`; how many leaders are counted singly; a grid for the others."""
 
     low: float
     high: float
@@ -163,12 +163,12 @@ def _plan(n: int, k: int, double: bool) -> _Plan:
     # The k-th largest of n is about as narrow as this, and the trapezoidal rule needs nodes as dense.
     low, high = reach(k), reach(n)
     spacing = min(least, slope * k**-0.2 / (1 + math.log(n)))
-    # Below the last of so many leaders no threshold counts: fewer than k of them would have to exceed it, who
-    # all do with a chance of a half at least. So the crowd has odds below one wherever it is looked at.
+    # Below the last of so many leaders no threshold counts: fewer than k of them would have to exceed it,
+    # which all do with a chance of a half at least. So the others have odds below one there.
     leaders = min(n, 2 * k)
     while leaders < n and sum(math.comb(leaders, i) for i in range(k)) > 10 * error * 2**leaders:
         leaders += 1
-    leaders = n if n <= 2 * leaders else leaders  # a small crowd is no gain
+    leaders = n if n <= 2 * leaders else leaders  # a grid for a few is no gain
     # Two normals are rarely further apart than √2 times what one is from its mean.
     return _Plan(
         low, high, math.ceil((low + high) / spacing) + 1, leaders, Grid(math.sqrt(2) * high, width, points)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from criterium.order_statistics.poisson_binomial import divided, from_power_sums
+
 _DIGITS_FOR = 10
 """Largest k for which float32 sums of powers are exact enough: subtractions lose a factor exp(k / 4)."""
 
@@ -63,9 +65,11 @@ def symmetric_log_ratio(values: Tensor, k: int, temperature: float) -> tuple[Ten
         unit = (k / sums[:1]).clamp(max=1.0).detach()
         units = -(-unit).expand(k, -1).cumprod(0)
         shift = unit.log()
-        ratio, slope, product = _strong(z + shift, _polynomial(sums * units))
+        weak = from_power_sums((sums * units).unbind(), torch.ones_like(sums[0]))
+        ratio, slope, product = _strong(z + shift, torch.stack(weak))
         ratio = ratio - shift.squeeze(0)
-        table = _weak(w, _without(product) * units).to(values.dtype)
+        by_power = (_without(product) * units.abs()).to(w.dtype).unsqueeze(2)
+        table = (w * divided(by_power.flip(0).unbind(), w)).to(values.dtype)
     ratio = ratio + pivot.squeeze(1).double() / temperature
     return ratio, table.scatter(1, place, slope.T.to(values.dtype))
 
@@ -79,21 +83,6 @@ def _power_sums(w: Tensor, k: int) -> Tensor:
     return torch.stack(sums).double()
 
 
-def _polynomial(signed_sums: Tensor) -> Tensor:
-    """Return e_0 to e_k (k + 1, N) by Newton's identities: n e_n = p_1 e_(n-1) - p_2 e_(n-2) + ...
-
-    `signed_sums` (k, N) are p_1, -p_2, p_3, ...
-    """
-    sums = signed_sums.unbind()
-    e = [torch.ones_like(sums[0])]
-    for n in range(1, len(sums) + 1):
-        total = e[n - 1] * sums[0]
-        for i in range(1, n):
-            total = torch.addcmul(total, e[n - 1 - i], sums[i])
-        e.append(total / n)
-    return torch.stack(e)
-
-
 def _unit(row: Tensor, k: int) -> Tensor:
     """Return the coefficients (k + 1, N) of the polynomial 1, for N rows."""
     return pad(torch.ones_like(row).unsqueeze(0), (0, 0, 0, k))
@@ -104,6 +93,9 @@ def _strong(z: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Return the log-ratio of its last two coefficients (N,), the derivative by z (m, N), and the product
     (k + 1, N), cut off at degree k. No subtraction but of the two probabilities, so no digits are lost.
+
+    Not the tree of `poisson_binomial.chances`: all coefficients of few rows lie in one tensor here, and one
+    step an element is the fewest calls. There a coefficient is a table, and calls cost nothing beside it.
     """
     k = start.shape[0] - 1
     # 1 + w x, or 1/w + x where w > 1.
@@ -132,12 +124,3 @@ def _without(product: Tensor) -> Tensor:
     """
     fewer = product[:-1].flip(0)
     return fewer / product[-1] - pad(fewer[1:], (0, 0, 0, 1)) / fewer[0]
-
-
-def _weak(w: Tensor, coefficients: Tensor) -> Tensor:
-    """Return sum_l coefficients_l w^(l + 1), for each of w (N, C) and coefficients (k, N)."""
-    columns = coefficients.to(w.dtype).unsqueeze(2).unbind()
-    total = columns[-1]
-    for column in columns[-2::-1]:
-        total = torch.addcmul(column, w, total)
-    return w * total

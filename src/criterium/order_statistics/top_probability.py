@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from criterium.order_statistics.normal_trials import Competitors
+from criterium.order_statistics.normal_trials import NormalTrials
 from criterium.order_statistics.win_series import win_probability
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -67,29 +67,28 @@ def log_top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     # Where a difference of squares must keep its digits; 1e6 is as good as infinite.
     wide = (gap if gap.device.type == "mps" else gap.double()).clamp(-1e6, 1e6)
     strongest = wide.detach().topk(k, largest=False).indices
-    others = wide.scatter(1, strongest, 1e6)
-    competitors = Competitors(wide.gather(1, strongest), others)
-    chance, by_few, by_many = log_chance(competitors, gap.shape[1], double=gap.dtype == torch.float64)
+    others = NormalTrials(wide.gather(1, strongest), wide.scatter(1, strongest, 1e6))
+    chance, by_few, by_many = log_chance(others, gap.shape[1], double=gap.dtype == torch.float64)
     return chance.to(gap.dtype), by_many.scatter(1, strongest, by_few).to(gap.dtype)
 
 
-def log_chance(of: Competitors, classes: int, *, double: bool) -> tuple[Tensor, Tensor, Tensor]:
+def log_chance(others: NormalTrials, classes: int, *, double: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return the logarithm of the chance (N,), and its derivatives by the few and by one of each of the many.
 
     Args:
-        of: competitors, whose distances are gaps.
+        others: the other elements, by their gaps.
         classes: about how many there are.
         double: whether errors of 1e-7, relative to the largest derivative, are too large.
 
     """
     with torch.no_grad():
-        still = Competitors(of.few.detach(), of.many.detach(), of.number)
+        still = NormalTrials(others.few.detach(), others.many.detach(), others.number)
         nodes, log_weights = _nodes(still, classes, double)
-    block = max(1, _BLOCK // max(1, of.many.numel()))
-    peak = torch.full_like(of.few[:, 0], -torch.inf)
-    total, few, many = torch.zeros_like(peak), torch.zeros_like(of.few), torch.zeros_like(of.many)
+    block = max(1, _BLOCK // max(1, others.many.numel()))
+    peak = torch.full_like(others.few[:, 0], -torch.inf)
+    total, few, many = torch.zeros_like(peak), torch.zeros_like(others.few), torch.zeros_like(others.many)
     for start in range(0, nodes.shape[0], block):
-        log_tail, by_few, by_many = of.beaten(nodes[start : start + block])
+        log_tail, by_few, by_many = others.log_tail(nodes[start : start + block])
         log_mass = log_weights[start : start + block] + log_tail
         # A running maximum keeps the sums in range, whatever the size of the chances.
         higher = torch.maximum(peak, log_mass.detach().amax(0))
@@ -102,10 +101,10 @@ def log_chance(of: Competitors, classes: int, *, double: bool) -> tuple[Tensor, 
     return (peak + total.log()).clamp(max=0), few / each, many / each
 
 
-def _nodes(of: Competitors, classes: int, double: bool) -> tuple[Tensor, Tensor]:
+def _nodes(others: NormalTrials, classes: int, double: bool) -> tuple[Tensor, Tensor]:
     """Return nodes t and the logarithms of weight times phi(t), both (Q, N)."""
-    mode, width = _mode(of, classes)
-    k = of.few.shape[1]
+    mode, width = _mode(others, classes)
+    k = others.few.shape[1]
     # The integrand is log-concave and falls at least as fast as exp(-t^2/2) around its mode, with a left
     # flank that gets steeper as log C grows. Reach and density bring the error under 1e-12 (1e-7 where the
     # result is float32), measured up to C = 100,000.
@@ -113,9 +112,9 @@ def _nodes(of: Competitors, classes: int, double: bool) -> tuple[Tensor, Tensor]
     if k > 1 and not double:
         base, reach, narrow = 38, 8.5, 6.0  # the derivatives by the few reach further
     count = base + math.ceil(growth * math.log10(max(2, classes)))
-    # The derivative's own integrand lies where the k strongest competitors come level with the element:
+    # The derivative's own integrand lies where the k strongest others come level with the element:
     # outside that reach where it leads them by much. Past a lead of `far` it is 0 in the type asked for.
-    lead = of.few[:, -1].clamp(0, far) * (k / (k + 1))
+    lead = others.few[:, -1].clamp(0, far) * (k / (k + 1))
     left = -torch.maximum(reach * width, lead + narrow * width) / width
     part = torch.linspace(0, 1, count, dtype=width.dtype, device=width.device).unsqueeze(1)
     length = reach + 0.5 - left
@@ -126,21 +125,21 @@ def _nodes(of: Competitors, classes: int, double: bool) -> tuple[Tensor, Tensor]
     return t, spacing.log() - 0.5 * t * t - _LOG_SQRT_2PI
 
 
-def _mode(of: Competitors, classes: int) -> tuple[Tensor, Tensor]:
-    """Return where -t^2/2 + log Pr[at most k - 1 win] is largest, and how wide its peak is there.
+def _mode(others: NormalTrials, classes: int) -> tuple[Tensor, Tensor]:
+    """Return where -t^2/2 + log Pr[at most k - 1 are ahead] is largest, and how wide its peak is there.
 
     Both only place nodes, so a few digits are enough.
     """
 
     def rise(t: Tensor) -> Tensor:
-        _, by_few, by_many = of.beaten(t.unsqueeze(0))
-        rise: Tensor = by_few[0].sum(1) + of.total(by_many[0]) - t
+        _, by_few, by_many = others.log_tail(t.unsqueeze(0))
+        rise: Tensor = by_few[0].sum(1) + others.total(by_many[0]) - t
         return rise
 
     # The derivative falls from at least 0 at t = 0 to below 0 where the k-th strongest is left behind: the
-    # others of the few may win.
-    low = torch.zeros_like(of.few[:, 0])
-    high = -of.few[:, -1].clamp(max=0) + math.sqrt(2 * math.log(max(2, classes))) + 1
+    # others of the few may be ahead.
+    low = torch.zeros_like(others.few[:, 0])
+    high = -others.few[:, -1].clamp(max=0) + math.sqrt(2 * math.log(max(2, classes))) + 1
     at_low, at_high = rise(low), rise(high)
     t = low
     for _ in range(10):
