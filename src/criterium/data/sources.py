@@ -15,7 +15,7 @@ from criterium.data.catalogue import SOURCES
 from criterium.data.contents import Contents
 from criterium.data.dataset import Dataset
 from criterium.data.files import one_line
-from criterium.data.folder import read_folder
+from criterium.data.folder import FolderOptions, read_folder
 from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
 from criterium.data.limits import MOST_PIXELS
 from criterium.data.npz import npz_test_inputs, read_npz
@@ -59,6 +59,11 @@ class Source:
             default it is judged column by column.
         encoding: the encoding of a CSV file.
         max_pixels: the most pixels that one image of a folder may have.
+        image_size: the side of the square that each image of a folder is cropped to around its centre and
+            resized to; by default none if all are of one size, else the median of their shorter sides, at
+            most 224.
+        nested: whether the images of a class lie in folders below the class's own too.
+        skip_bad: the most images that are left out, with a note, where they cannot be read.
 
     """
 
@@ -77,6 +82,9 @@ class Source:
     decimal: str | None = None
     encoding: str | None = None
     max_pixels: int = MOST_PIXELS
+    image_size: int | None = None
+    nested: bool = False
+    skip_bad: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading; paths become text."""
@@ -96,7 +104,15 @@ class Source:
                 f"data_dir: got {self.data_dir!r} for {self.data}, expected it only with"
                 f" {' or '.join(OFFICIAL)}"
             )
+        for name, default in asdict(FolderOptions()).items():
+            if getattr(self, name) != default and kind != "folder":
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r} for {self.data}, expected it only with folder"
+                )
         at_least("max_pixels", self.max_pixels, 1)
+        at_least("skip_bad", self.skip_bad, 0)
+        if self.image_size is not None:
+            at_least("image_size", self.image_size, 1)
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise ValueError(f"separator: got {self.separator!r}, expected one character, such as ';'")
         if self.decimal is not None:
@@ -106,6 +122,11 @@ class Source:
     def table_options(self) -> TableOptions:
         """What concerns tables."""
         return TableOptions(**{field.name: getattr(self, field.name) for field in fields(TableOptions)})
+
+    @property
+    def folder_options(self) -> FolderOptions:
+        """What concerns folders of images."""
+        return FolderOptions(**{field.name: getattr(self, field.name) for field in fields(FolderOptions)})
 
     @property
     def place(self) -> str:
@@ -175,6 +196,9 @@ class SourceOptions(TypedDict, total=False):
     decimal: str | None
     encoding: str | None
     max_pixels: int
+    image_size: int | None
+    nested: bool
+    skip_bad: int
 
 
 def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
@@ -232,7 +256,7 @@ def _read(source: Source, data_dir: Path | None) -> Raw:
         return read_table(path, kind, source.table_options)
     if kind == "npz":
         return read_npz(path)
-    return read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
+    return read_folder(path, source.folder_options) if kind == "folder" else _read_digits()
 
 
 def _read_ood(ood: str, raw: Raw, source: Source, data_dir: Path | None) -> tuple[Array, list[str]]:
@@ -252,7 +276,7 @@ def _read_ood(ood: str, raw: Raw, source: Source, data_dir: Path | None) -> tupl
     elif kind == "npz":
         inputs = npz_test_inputs(path, raw.origin)
     else:
-        other = read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
+        other = read_folder(path, source.folder_options) if kind == "folder" else _read_digits()
         inputs = (other.train if other.test is None else other.test).inputs
     return match_form(ood, inputs, raw.train.inputs)
 
