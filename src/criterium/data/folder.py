@@ -13,14 +13,9 @@ from criterium.data.array import Array
 from criterium.data.images import Shape, read_shape
 from criterium.data.images import read_image as _read_image
 from criterium.data.limits import MOST_PIXELS, fits
+from criterium.data.names import PART
 from criterium.data.raw import Raw, Rows, counted, listed
 
-_PARTS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-_PART = {name: part for part, names in _PARTS.items() for name in names}
 _NO_IMAGES = (
     *(".csv", ".db", ".htm", ".html", ".ini", ".json", ".md", ".pdf", ".tsv", ".txt"),
     *(".url", ".xml", ".yaml", ".yml", ".zip"),
@@ -66,10 +61,10 @@ def read_folder(folder: Path, options: FolderOptions | None = None) -> Raw:
 
 
 def _parts(folder: Path, names: list[str], options: FolderOptions) -> dict[str, Path]:
-    given = [name for name in names if name.lower() in _PART and _subfolders(folder / name)]
+    given = [name for name in names if name.lower() in PART and _subfolders(folder / name)]
     if not given or (options.nested and set(given) < set(names)):
         return {"train": folder}
-    parts = {_PART[name.lower()]: folder / name for name in given}
+    parts = {PART[name.lower()]: folder / name for name in given}
     if len(parts) < len(names) or "train" not in parts or len(parts) < 2:
         raise ValueError(
             f"{folder}: has the sub-folders {listed(names)}, of which {' and '.join(given)} hold folders;"

@@ -51,6 +51,8 @@ class Source:
         time: the column of a table by which rows are ordered: the latest 20 % are the test part, and the
             column is no feature.
         same_split: whether all repeats are split as the first one.
+        split: the column of a table that says of each row whether it is for train, val or test.
+        test: a file of the same form as a table, which holds the test part.
         drop: the columns of a table to leave out, as ``"A,B"``.
         missing: what stands for a missing number or label in a table, as ``"?,unknown"``, in any case. By
             default the usual words do among numbers, and only an empty cell does among labels.
@@ -76,6 +78,8 @@ class Source:
     groups: str | None = None
     time: str | None = None
     same_split: bool = False
+    split: str | None = None
+    test: str | None = None
     drop: str | None = None
     missing: str | None = None
     separator: str | None = None
@@ -88,7 +92,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading; paths become text."""
-        for name in ("data_dir", "hierarchy"):
+        for name in ("data_dir", "hierarchy", "test"):
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, os.fspath(path))
         if not 0 < self.validation < 1:
@@ -157,6 +161,10 @@ class Source:
         elif wanted != "none":
             ood, notes = _read_ood(wanted, raw, self, folder)
         notes += raw.notes
+        if raw.train.times is not None and raw.test is not None:
+            raise ValueError(
+                "time: got a column, but the data has a test part of its own, expected one of both"
+            )
         if raw.train.times is not None and len(raw.train):
             raw, note = test_on_latest(raw, raw.train.times)
             notes.append(note)
@@ -190,6 +198,8 @@ class SourceOptions(TypedDict, total=False):
     groups: str | None
     time: str | None
     same_split: bool
+    split: str | None
+    test: str | os.PathLike[str] | None
     drop: str | None
     missing: str | None
     separator: str | None
