@@ -51,11 +51,16 @@ RECIPE = {field.name for field in dataclasses.fields(Recipe)}
 
 
 def settings(name: str) -> list[dict[str, Any]]:
-    """Return settings in which every value of the search space occurs, the ends of its ranges, the published."""
+    """Return settings with every value of the search space and the ends of its ranges, and the published."""
     space = OBJECTIVES[name].search
     values = {key: s.values if isinstance(s, Choice) else (s.low, s.high) for key, s in space.items()}
     drawn = [{key: value} for key, found in values.items() for value in found]
     return [*drawn, dict(OBJECTIVES[name].published), {}]
+
+
+def own(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return what is the objective's and not the recipe's."""
+    return {key: value for key, value in setting.items() if key not in RECIPE}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -66,7 +71,7 @@ def test_search_space_is_accepted(name: str) -> None:
     features, target = torch.randn(6, 7), torch.tensor([0, 1, 2, 3, 4, 0])
     for setting in settings(name):
         Recipe(**{key: value for key, value in setting.items() if key in RECIPE})
-        objective = build(name, {key: value for key, value in setting.items() if key not in RECIPE})
+        objective = build(name, own(setting))
         for criterion in objective.criteria(TASK):
             head = objective.head(7, TASK)
             loss = criterion(head(features), target)
@@ -78,7 +83,7 @@ def test_search_space_is_accepted(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_options_survive_json(name: str) -> None:
     for setting in settings(name):
-        objective = build(name, setting)
+        objective = build(name, own(setting))
         written = json.loads(json.dumps(dataclasses.asdict(objective)))
         assert build(name, written) == objective
 
