@@ -76,7 +76,7 @@ def race(args: argparse.Namespace, model: str, name: str) -> None:
         return build_model(model, objective, dataset, task, seed=0)
 
     trainer = Trainer(fresh(), objective, dataset, recipe, task, 0, accelerator)
-    if len(trainer.criteria) > 1 or trainer.transform is not None or objective.mixes:
+    if len(trainer.criteria) > 1 or objective.gradient_transform() is not None or objective.mixes:
         raise SystemExit(f"{name}: changes more than the loss; the bare loop here does not")
     contenders = {
         "criterium": trainer.epoch,

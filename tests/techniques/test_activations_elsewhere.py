@@ -17,6 +17,7 @@ from criterium.cli import app
 from criterium.data import Dataset, Split
 from criterium.techniques.activations import Compression, compress_activations
 from criterium.training import Recipe, accelerator_for
+from criterium.training.compression import CompressedForward
 from criterium.training.trainer import Trainer, build_model, task_of
 
 
@@ -141,10 +142,11 @@ def test_training_compresses_the_model_and_learns_as_well() -> None:
     _, plain = trained(None)
     for setting in (2, "L3"):
         trainer, losses = trained(setting)
-        assert isinstance(trainer.compression, Compression)
+        assert isinstance(trainer.forward, CompressedForward)
+        compression = trainer.forward.compression
         # The model alone, not the loss.
-        assert {saved.operation for saved in trainer.compression.saved} == {"linear", "relu"}
-        assert trainer.compression.plain_bytes > 6 * trainer.compression.stored_bytes
+        assert {saved.operation for saved in compression.saved} == {"linear", "relu"}
+        assert compression.plain_bytes > 6 * compression.stored_bytes
         assert losses[0] == pytest.approx(plain[0], rel=0.2)
         assert losses[-1] < 0.1 * losses[0]
         assert losses != plain

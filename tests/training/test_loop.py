@@ -15,7 +15,8 @@ from criterium.data import Split
 from criterium.losses.complement import ComplementEntropyLoss
 from criterium.training import Diverged, predict
 from criterium.training.recipe import Recipe
-from criterium.training.trainer import build_model, derive, task_of
+from criterium.training.seeds import derive
+from criterium.training.trainer import build_model, task_of
 from small import dropout_net, features, images, run, same, trainer
 
 

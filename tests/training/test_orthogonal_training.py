@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from criterium import cli, objectives, orthogonal
 from criterium.comparison import race, study
 from criterium.training import loop
-from criterium.training.orthogonal import parse
+from criterium.training.orthogonal import OrthogonalTraining, parse
 from criterium.training.recipe import Recipe
 from criterium.training.trainer import build_model, task_of
 from small import dropout_net, features, images, run, same, trainer
@@ -108,11 +108,11 @@ def test_episodes_begin_anew_without_momentum() -> None:
     before = axes.clone()
     momentum = turning.optimizers[0].state[matrix]["momentum_buffer"]
     assert momentum.abs().max() > 0
-    assert turning.orthogonal is not None
-    assert [step for step in range(61) if turning.orthogonal.episode_ends(step, 150)] == [20, 40, 60]
-    assert [step for step in range(99) if turning.orthogonal.episode_ends(step, 20_000)] == [50]
+    assert isinstance(turning.weights, OrthogonalTraining)
+    assert [step for step in range(61) if turning.weights.episode_ends(step, 150)] == [20, 40, 60]
+    assert [step for step in range(99) if turning.weights.episode_ends(step, 20_000)] == [50]
     for seed in range(5):
-        turning.orthogonal.next_episode(turning.optimizers, torch.Generator().manual_seed(seed))
+        turning.weights.next_episode(turning.optimizers, torch.Generator().manual_seed(seed))
         seen.append(tuple(axes.tolist()))
     assert momentum.abs().max() == 0
     assert len({tuple(before.tolist()), *seen}) > 1

@@ -46,7 +46,7 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
                     for criterion in criteria:
                         criterion(logits, wanted)
             if recipe.orthogonal is not None:
-                OrthogonalTraining(recipe.orthogonal, model, len(criteria), torch.Generator())
+                OrthogonalTraining(recipe.orthogonal, model, len(criteria), seed=0)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"objective {label}: {error}") from error
 

@@ -23,7 +23,8 @@ from criterium.data import Dataset
 from criterium.objectives import build
 from criterium.techniques.architecture import score_architecture
 from criterium.training import accelerator_for
-from criterium.training.trainer import build_model, derive, task_of
+from criterium.training.seeds import derive
+from criterium.training.trainer import build_model, task_of
 
 ROWS = 128
 """Training rows that networks are scored on, as published."""

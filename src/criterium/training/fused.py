@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from criterium.objectives import Objective
+from criterium.training.hooks import Forward
 
 
 class FusedModel(nn.Module):
@@ -35,3 +36,21 @@ class FusedModel(nn.Module):
         else:
             result = self.criteria[update](self.backbone(inputs), target)
         return result
+
+
+class FusedForward(Forward):
+    """Lets the model form the loss, which then never holds all logits."""
+
+    def __init__(self, criteria: Sequence[nn.Module], objective: Objective) -> None:
+        """Take the objective, which says how its criteria are fused."""
+        super().__init__(criteria)
+        self.objective = objective
+
+    def model(self, model: nn.Module) -> nn.Module:
+        """Return `model` with its head fused with the criteria."""
+        return FusedModel(model, self.objective, self.criteria)
+
+    def loss(self, model: nn.Module, inputs: Tensor, target: Tensor, update: int) -> Tensor:
+        """Return the loss that the model formed."""
+        loss: Tensor = model(inputs, target, update)
+        return loss

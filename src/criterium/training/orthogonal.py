@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from criterium._checks import choice
 from criterium.techniques import orthogonal
+from criterium.training.hooks import Weights
+from criterium.training.seeds import derive, generator
 
 EPISODES = 400
 """Draws of axes in a training, as published."""
@@ -39,10 +41,10 @@ def parse(text: str) -> tuple[str, float | None]:
     return method, share
 
 
-class OrthogonalTraining:
+class OrthogonalTraining(Weights):
     """A backbone whose layers are orthogonal, and their own part of training."""
 
-    def __init__(self, text: str, model: nn.Module, criteria: int, generator: torch.Generator) -> None:
+    def __init__(self, text: str, model: nn.Module, criteria: int, seed: int) -> None:
         """Make the layers of `model`'s backbone orthogonal; a model without one is taken whole.
 
         Raises:
@@ -50,33 +52,44 @@ class OrthogonalTraining:
 
         """
         self.method, self.share = parse(text)
+        self.seed = seed
         self.backbone = getattr(model, "backbone", model)
-        orthogonal.apply(self.backbone, self.method, stochastic=self.share, generator=generator)
+        draws = generator(derive(seed, "orthogonal"))
+        orthogonal.apply(self.backbone, self.method, stochastic=self.share, generator=draws)
         self.own = orthogonal.rotations(self.backbone) if self.method == "gradient_descent" else []
-        """The matrices that `descents`, one a criterion, train, and no other optimiser does."""
-        self.descents = [orthogonal.RotationDescent(self.own) for _ in range(criteria) if self.own]
+        # One for each criterion, as the recipe's optimisers are.
+        self.optimizers = [orthogonal.RotationDescent(self.own) for _ in range(criteria) if self.own]
 
-    def added(self) -> Tensor | float:
-        """Return what the method adds to the loss."""
-        return orthogonal.penalty(self.backbone) if self.method == "regularised" else 0.0
+    def begin_step(self, step: int, steps: int, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """Draw new axes where an episode of stochastic training ends."""
+        if self.episode_ends(step, steps):
+            self.next_episode(optimizers, generator(derive(self.seed, "axes", step)))
 
-    def descend(self, criterion: int, factor: float) -> None:
-        """Update the matrices that are trained by themselves, at `factor` times their learning rate."""
-        if self.descents:
-            descent = self.descents[criterion]
+    def loss(self, loss: Tensor) -> Tensor:
+        """Add what the method adds."""
+        return loss + orthogonal.penalty(self.backbone) if self.method == "regularised" else loss
+
+    def end_update(self, update: int, factor: float) -> None:
+        """Update the matrices that are trained by themselves."""
+        if self.optimizers:
+            descent = self.optimizers[update]
             for group in descent.param_groups:
                 group["lr"] = descent.defaults["lr"] * factor
             descent.step()
             descent.zero_grad()
 
+    def trained(self, model: nn.Module) -> nn.Module:
+        """Return a copy of `model` with plain weights."""
+        return orthogonal.fold(model)
+
     def episode_ends(self, step: int, steps: int) -> bool:
         """Return whether stochastic training is to draw new axes before `step` of `steps`."""
         return self.share is not None and step > 0 and step % max(_SHORTEST, steps // EPISODES) == 0
 
-    def next_episode(self, optimizers: Iterable[torch.optim.Optimizer], generator: torch.Generator) -> None:
+    def next_episode(self, optimizers: Iterable[torch.optim.Optimizer], draws: torch.Generator) -> None:
         """Draw new axes; what optimisers remember of the old ones is forgotten."""
-        matrices = orthogonal.next_episode(self.backbone, generator)
-        for optimizer in (*optimizers, *self.descents):
+        matrices = orthogonal.next_episode(self.backbone, draws)
+        for optimizer in (*optimizers, *self.optimizers):
             for matrix in matrices:
                 # Fused optimisers refuse a state that only some parameters have, so it is not removed.
                 for value in optimizer.state.get(matrix, {}).values():

@@ -7,11 +7,9 @@ a run that is taken up again after an epoch goes on as if nothing had happened.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -22,19 +20,15 @@ from criterium import models
 from criterium.data import Dataset, Split
 from criterium.data.hierarchy import levels
 from criterium.evaluation.rows import rows_at_once
-from criterium.objectives import Objective, Task
-from criterium.techniques.activations import Compression, parse_level
-from criterium.techniques.orthogonal import fold
+from criterium.objectives import GradientTransform, Objective, Task
 from criterium.training import augment
-from criterium.training.fused import FusedModel
+from criterium.training.compression import CompressedForward
+from criterium.training.fused import FusedForward
+from criterium.training.gradients import ClipNorm, Keep
+from criterium.training.hooks import Forward, Weights
 from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.recipe import Recipe
-
-
-def derive(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Return a seed for one purpose in one epoch, unrelated to those of other purposes and epochs."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+from criterium.training.seeds import derive, generator, seed_globals
 
 
 def task_of(dataset: Dataset, k: int) -> Task:
@@ -87,23 +81,16 @@ class Trainer:
         self.accelerator = accelerator
         self.criteria = [criterion.to(accelerator.device) for criterion in objective.criteria(task)]
         self.rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
-        self.orthogonal: OrthogonalTraining | None = None
-        if recipe.orthogonal is not None:
-            draws = _generator(derive(seed, "orthogonal"))
-            self.orthogonal = OrthogonalTraining(recipe.orthogonal, model, len(self.criteria), draws)
+        self.weights = self._weights(model)
         model = model.to(accelerator.device)
-        own = [] if self.orthogonal is None else self.orthogonal.own
-        self.optimizers = [recipe.optimizer_for(model, self.rate, without=own) for _ in self.criteria]
-        self.modules: dict[str, nn.Module] = {"model": model}
-        self.fused = recipe.fused
-        whole = FusedModel(model, objective, self.criteria) if self.fused else model
-        self.model: nn.Module = accelerator.prepare_model(whole)
+        self.optimizers = [
+            recipe.optimizer_for(model, self.rate, without=self.weights.own) for _ in self.criteria
+        ]
+        self.forward = self._forward()
+        self.model: nn.Module = accelerator.prepare_model(self.forward.model(model))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.compression = self._compression(0)
-        transform = objective.gradient_transform()
-        self.transform = None if transform is None else transform.to(accelerator.device)
-        if self.transform is not None:
-            self.modules["gradients"] = self.transform
+        self.gradients = (objective.gradient_transform() or self._gradients()).to(accelerator.device)
+        self.modules: dict[str, nn.Module] = {"model": model, "gradients": self.gradients}
         self.data = resident(dataset.train, accelerator.device)
         self.steps = math.ceil(len(self.data) / recipe.batch_size)
         if len(self.data) // self.steps < accelerator.num_processes:
@@ -118,14 +105,13 @@ class Trainer:
         self.objective.schedule(self.criteria, epoch / self.recipe.epochs)
         # Noise that a criterion or dropout draws comes from the global generators; processes, which see
         # different rows, draw different noise.
-        _seed(derive(self.seed, "noise", epoch) + self.accelerator.process_index, self.accelerator.device)
-        self.compression = self._compression(epoch)
+        noise = derive(self.seed, "noise", epoch) + self.accelerator.process_index
+        seed_globals(noise, self.accelerator.device)
+        self.forward.begin_epoch(epoch)
         total = torch.zeros((), device=self.accelerator.device)
         steps = self.steps * self.recipe.epochs
         for step, (inputs, target) in enumerate(self.batches(epoch)):
-            number = epoch * self.steps + step
-            if self.orthogonal is not None and self.orthogonal.episode_ends(number, steps):
-                self.orthogonal.next_episode(self.optimizers, _generator(derive(self.seed, "axes", number)))
+            self.weights.begin_step(epoch * self.steps + step, steps, self.optimizers)
             rate = self.rate * self.recipe.factor((epoch + step / self.steps) / self.recipe.epochs)
             total += self.update(inputs, target, rate)
         # One answer for all processes, so that all of them stop where one diverges.
@@ -134,51 +120,51 @@ class Trainer:
     def update(self, inputs: Tensor, target: Tensor, rate: float) -> Tensor:
         """Make one update for each criterion, and return the loss of the first."""
         losses: list[Tensor] = []
-        for number, (criterion, optimizer) in enumerate(zip(self.criteria, self.optimizers, strict=True)):
+        for number, optimizer in enumerate(self.optimizers):
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            if self.fused:
-                loss = self.model(inputs, target, number)
-            else:
-                with self.compression:
-                    logits = self.model(inputs)
-                loss = criterion(logits, target)
-            (loss if self.orthogonal is None else loss + self.orthogonal.added()).backward()
-            if self.transform is not None:
-                self.transform(self.parameters)
-            elif self.recipe.clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+            loss = self.forward.loss(self.model, inputs, target, number)
+            self.weights.loss(loss).backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+            self.gradients(self.parameters)
             optimizer.step()
-            if self.orthogonal is not None:
-                self.orthogonal.descend(number, rate / self.rate)
+            self.weights.end_update(number, rate / self.rate)
             losses.append(loss.detach())
         return losses[0]
 
-    def _compression(self, epoch: int) -> AbstractContextManager[object]:
-        """Return what keeps activations at a few bits, its noise and what it has learnt of layers anew."""
+    def _weights(self, model: nn.Module) -> Weights:
+        if self.recipe.orthogonal is None:
+            return Weights()
+        return OrthogonalTraining(self.recipe.orthogonal, model, len(self.criteria), self.seed)
+
+    def _forward(self) -> Forward:
+        if self.recipe.fused:
+            return FusedForward(self.criteria, self.objective)
         if self.recipe.compress_activations is None:
-            return nullcontext()
-        seed = derive(self.seed, "compression", epoch) + self.accelerator.process_index
-        draws = _generator(seed, self.accelerator.device)
-        return Compression(parse_level(self.recipe.compress_activations), draws)
+            return Forward(self.criteria)
+        level, accelerator = self.recipe.compress_activations, self.accelerator
+        return CompressedForward(
+            self.criteria, level, self.seed, accelerator.process_index, accelerator.device
+        )
+
+    def _gradients(self) -> GradientTransform:
+        return Keep() if self.recipe.clip is None else ClipNorm(self.recipe.clip)
 
     @property
     def stateful(self) -> list[torch.optim.Optimizer]:
         """All optimisers, whose state a checkpoint holds."""
-        return [*self.optimizers, *([] if self.orthogonal is None else self.orthogonal.descents)]
+        return [*self.optimizers, *self.weights.optimizers]
 
     def trained(self) -> nn.Module:
         """Return the model with plain weights."""
-        model = self.modules["model"]
-        return model if self.orthogonal is None else fold(model)
+        return self.weights.trained(self.modules["model"])
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's part of each batch; sizes differ by at most one row."""
         device, recipe = self.accelerator.device, self.recipe
-        order = torch.randperm(len(self.data), generator=_generator(derive(self.seed, "order", epoch)))
-        boxes = _generator(derive(self.seed, "cutmix", epoch))
-        changes = _generator(derive(self.seed, "augment", epoch) + self.accelerator.process_index, device)
+        order = torch.randperm(len(self.data), generator=generator(derive(self.seed, "order", epoch)))
+        boxes = generator(derive(self.seed, "cutmix", epoch))
+        changes = generator(derive(self.seed, "augment", epoch) + self.accelerator.process_index, device)
         for rows in order.to(self.data.inputs.device).tensor_split(self.steps):
             if self.accelerator.num_processes > 1:
                 rows = rows[self.accelerator.process_index :: self.accelerator.num_processes]
@@ -223,14 +209,3 @@ def predict(
         for logits, part in zip(torch.split(out, rows), torch.split(inputs, rows), strict=True):
             logits.copy_(model(part.to(accelerator.device)))
     return out
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    # `torch.manual_seed` also notes down where it was called, at the cost of steps of a small model.
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
-
-
-def _generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
