@@ -25,10 +25,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from criterium import functional, linear
+import criterium
+from criterium import functional
+from criterium.linear import linear_loss
 
 LOSSES: dict[str, dict[str, Any]] = {
     "focal_loss": {},
@@ -49,12 +51,12 @@ LOSSES: dict[str, dict[str, Any]] = {
     "noised_topk_hinge": {"k": 5},
     "exact_loss": {},
 }
-FUSED = {
-    "complement_entropy": {},
-    "exact_loss": {},
-    "topk_cross_entropy": {"candidates": 16},
-    "noised_topk_hinge": {"k": 5},
-}
+FUSED = [
+    criterium.ComplementEntropyLoss(),
+    criterium.ExactLoss(),
+    criterium.TopKCrossEntropyLoss(candidates=16),
+    criterium.NoisedTopKHingeLoss(k=5),
+]
 Step = Callable[[], Tensor]
 
 
@@ -197,17 +199,15 @@ def fused(device: torch.device, rows: int, width: int, classes: int, rounds: int
 
     steps: dict[str, Step] = {
         "eager": lambda: F.cross_entropy(F.linear(features, weight).float(), target),
-        "criterium": lambda: linear.linear_cross_entropy(features, weight, target),
+        "criterium": lambda: linear_loss(nn.CrossEntropyLoss(), features, weight, target),
     }
     report("cross_entropy", steps | rivals(features, weight, target))
-    for name, given in FUSED.items():
-        options = options_for(given, classes, device)
-        loss, whole = getattr(functional, name), getattr(linear, f"linear_{name}")
+    for criterion in FUSED:
         report(
-            name,
+            type(criterion).__name__,
             {
-                "eager": lambda: loss(F.linear(features, weight), target, **options),  # noqa: B023
-                "criterium": lambda: whole(features, weight, target, **options),  # noqa: B023
+                "eager": lambda: criterion(F.linear(features, weight), target),  # noqa: B023
+                "criterium": lambda: linear_loss(criterion, features, weight, target),  # noqa: B023
             },
         )
 

@@ -22,46 +22,45 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from criterium import functional, linear
+import criterium
+from criterium.linear import linear_loss
 
-CANDIDATES = {
-    "topk_cross_entropy": {"candidates": 16},
-    "topk_svm": {},
-    "smooth_topk_svm": {"candidates": 64},
-    "noised_topk_hinge": {},
+
+def numbered(classes: int, most: int) -> Tensor:
+    return torch.arange(classes) % most
+
+
+LOSSES: dict[str, Callable[[int], nn.Module]] = {
+    "cross_entropy": lambda _: nn.CrossEntropyLoss(),
+    "focal_loss": lambda _: criterium.FocalLoss(),
+    "poly1_cross_entropy": lambda _: criterium.Poly1CrossEntropyLoss(),
+    "ldam_loss": lambda classes: criterium.LDAMLoss(class_counts=numbered(classes, 100) + 1),
+    "logit_adjusted_cross_entropy": lambda classes: criterium.LogitAdjustedCrossEntropyLoss(
+        class_counts=numbered(classes, 100) + 1
+    ),
+    "label_smoothing_cross_entropy": lambda _: criterium.LabelSmoothingCrossEntropyLoss(),
+    "maxsup_loss": lambda _: criterium.MaxSupLoss(),
+    "complement_entropy": lambda _: criterium.ComplementEntropyLoss(),
+    "guided_complement_entropy": lambda _: criterium.GuidedComplementEntropyLoss(),
+    "hierarchical_complement_entropy": lambda classes: criterium.HierarchicalComplementEntropyLoss(
+        groups=numbered(classes, 20)
+    ),
+    "multiclass_hinge": lambda _: criterium.MulticlassHingeLoss(),
+    "zero_one_relaxation": lambda _: criterium.ZeroOneRelaxationLoss(),
+    "exact_loss": lambda _: criterium.ExactLoss(),
+    "topk_cross_entropy": lambda _: criterium.TopKCrossEntropyLoss(candidates=16),
+    "topk_svm": lambda _: criterium.TopKSVMLoss(),
+    "smooth_topk_svm": lambda _: criterium.SmoothTopKSVMLoss(),
+    "noised_topk_hinge": lambda _: criterium.NoisedTopKHingeLoss(),
 }
-SWEEPS = {
-    "cross_entropy": {},
-    "focal_loss": {},
-    "poly1_cross_entropy": {},
-    "ldam_loss": {"class_counts": True},
-    "logit_adjusted_cross_entropy": {"class_counts": True},
-    "label_smoothing_cross_entropy": {},
-    "maxsup_loss": {},
-    "complement_entropy": {},
-    "guided_complement_entropy": {},
-    "hierarchical_complement_entropy": {"groups": True},
-    "multiclass_hinge": {},
-    "zero_one_relaxation": {},
-    "exact_loss": {},
-}
-SLOW = {"exact_loss, k=3": {"k": 3}}
+SLOW: dict[str, Callable[[int], nn.Module]] = {"exact_loss, k=3": lambda _: criterium.ExactLoss(k=3)}
 """Measured only when asked for: eager, each class is evaluated at some sixty nodes."""
+CANDIDATES = {"smooth_topk_svm": 64}
+"""Those that only the fused form is told."""
 WAYS = ("eager", "fused", "torch")
-
-
-def options_for(loss: str, classes: int, way: str) -> dict[str, object]:
-    options = dict((CANDIDATES | SWEEPS | SLOW)[loss])
-    if "class_counts" in options:
-        options["class_counts"] = torch.arange(classes) % 100 + 1
-    if "groups" in options:
-        options["groups"] = torch.arange(classes) % 20
-    if way == "eager" and loss == "smooth_topk_svm":
-        del options["candidates"]
-    return options
 
 
 def step(loss: str, way: str, rows: int, width: int, classes: int) -> Callable[[], None]:
@@ -71,17 +70,16 @@ def step(loss: str, way: str, rows: int, width: int, classes: int) -> Callable[[
     weight = (torch.randn(classes, width, generator=generator) / width**0.5).requires_grad_()
     bias = torch.zeros(classes, requires_grad=True)
     target = torch.randint(classes, (rows,), generator=generator)
-    options = options_for(loss, classes, way)
-    name = loss.partition(",")[0]
-    plain = F.cross_entropy if name == "cross_entropy" else getattr(functional, name)
+    criterion = (LOSSES | SLOW)[loss](classes)
 
     def value() -> Tensor:
         if way == "fused":
-            return getattr(linear, f"linear_{name}")(features, weight, target, bias, **options)
+            candidates = CANDIDATES.get(loss)
+            return linear_loss(criterion, features, weight, target, bias, candidates=candidates)
         if way == "torch":
             chunks = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, rows // 32))
             return F.linear_cross_entropy(features, weight, target, linear_bias=bias, options=chunks)
-        return plain(F.linear(features, weight, bias), target, **options)
+        return criterion(F.linear(features, weight, bias), target)
 
     def run() -> None:
         features.grad = weight.grad = bias.grad = None
@@ -178,8 +176,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--classes", type=int, nargs="+", default=[32_000])
-    every = [*SWEEPS, *CANDIDATES]
-    parser.add_argument("--losses", nargs="+", default=every, choices=[*every, *SLOW])
+    parser.add_argument("--losses", nargs="+", default=[*LOSSES], choices=[*LOSSES, *SLOW])
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import criterium
-from criterium import functional, linear
+from criterium import linear
 from criterium.functional import (
     complement_entropy,
     focal_loss,
@@ -33,7 +33,7 @@ from criterium.functional import (
     maxsup_loss,
     poly1_cross_entropy,
 )
-from criterium.linear import folds, kernels, scan, strongest
+from criterium.linear import accumulators, candidates, kernels, scan
 from criterium.losses import _kernels, _one_pass
 
 TRITON = importlib.util.find_spec("triton") is not None
@@ -350,32 +350,38 @@ def test_a_stream_in_half_precision(check: Callable[..., None], dtype: torch.dty
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", ["complement_entropy", "focal_loss", "topk_svm", "noised_topk_hinge"])
-def test_fused_losses_take_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "criterion, streams",
+    [
+        (criterium.ComplementEntropyLoss(), True),
+        (criterium.FocalLoss(), True),
+        (criterium.TopKSVMLoss(k=2), False),
+        (criterium.NoisedTopKHingeLoss(k=2, epsilon=0.0), False),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_fused_losses_take_the_kernels(
+    criterion: torch.nn.Module, streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     for kernel in ("softmax_sums", "softmax_slope_", "block_leaders"):
         plain = getattr(kernels, kernel)
-        monkeypatch.setattr(kernels, kernel, lambda *of, f=plain, k=kernel: (seen.append(k), f(*of))[1])
+        monkeypatch.setattr(kernels, kernel, lambda *args, f=plain, k=kernel: (seen.append(k), f(*args))[1])
     monkeypatch.setattr(scan, "block_size", lambda features: 4)
     if DEVICE == "cpu":
-        monkeypatch.setattr(folds, "usable", lambda _: True)
-        monkeypatch.setattr(strongest, "usable", lambda _: True)
+        monkeypatch.setattr(accumulators, "usable", lambda _: True)
+        monkeypatch.setattr(candidates, "usable", lambda _: True)
     generator = torch.Generator().manual_seed(0)
     features, weight = (torch.randn(rows, 3, generator=generator).to(DEVICE) for rows in (6, 11))
     target = torch.arange(6, device=DEVICE)
-    options = {"topk_svm": {"k": 2}, "noised_topk_hinge": {"k": 2, "epsilon": 0.0}}.get(name, {})
 
-    def gradients(loss: Callable[..., Tensor], *of: Tensor) -> list[Tensor]:
-        leaves = [value.detach().requires_grad_() for value in of]
+    def gradients(loss: Callable[..., Tensor], *tensors: Tensor) -> list[Tensor]:
+        leaves = [value.detach().requires_grad_() for value in tensors]
         value = loss(*leaves)
         return [value, *torch.autograd.grad(value, leaves)]
 
-    ours = gradients(
-        lambda f, w: getattr(linear, f"linear_{name}")(f, w, target, **options), features, weight
-    )
-    loss = getattr(functional, name)
-    theirs = gradients(lambda f, w: loss(f @ w.T, target, **options), features.double(), weight.double())
+    ours = gradients(lambda f, w: linear.linear_loss(criterion, f, w, target), features, weight)
+    theirs = gradients(lambda f, w: criterion(f @ w.T, target), features.double(), weight.double())
     for one, other in zip(ours, theirs, strict=True):
         _close(one, other)
-    sweeping = name in ("complement_entropy", "focal_loss")
-    assert set(seen) == ({"softmax_sums", "softmax_slope_"} if sweeping else {"block_leaders"})
+    assert set(seen) == ({"softmax_sums", "softmax_slope_"} if streams else {"block_leaders"})

@@ -10,11 +10,23 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from criterium._lazy import lazily
 
 if TYPE_CHECKING:
-    from criterium import functional, heads, linear, sorting
+    from criterium import (
+        data,
+        evaluation,
+        functional,
+        heads,
+        linear,
+        models,
+        objectives,
+        sorting,
+        statistics,
+        training,
+    )
     from criterium.comparison import Study, compare, open_study, resume
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
@@ -62,14 +74,20 @@ _HOMES = {
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
     "compress_activations": "criterium.techniques.activations",
-    "functional": "",
-    "heads": "",
-    "linear": "",
+    "data": "criterium.data",
+    "evaluation": "criterium.evaluation",
+    "functional": "criterium.functional",
+    "heads": "criterium.heads",
+    "linear": "criterium.linear",
+    "models": "criterium.models",
+    "objectives": "criterium.objectives",
     "open_study": "criterium.comparison",
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
     "score_architecture": "criterium.techniques.architecture",
-    "sorting": "",
+    "sorting": "criterium.sorting",
+    "statistics": "criterium.statistics",
+    "training": "criterium.training",
 }
 
 __all__ = [
@@ -95,22 +113,25 @@ __all__ = [
     "__version__",
     "compare",
     "compress_activations",
+    "data",
+    "evaluation",
     "functional",
     "heads",
     "linear",
+    "models",
+    "objectives",
     "open_study",
     "orthogonal",
     "resume",
     "score_architecture",
     "sorting",
+    "statistics",
+    "training",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(_HOMES[name] or f"criterium.{name}")
-    return home if home.__name__.endswith(f".{name}") else getattr(home, name)
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -358,11 +358,11 @@ def _catalogue(kind: str) -> list[tuple[str, str]]:
 
         return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
     if kind == "metrics":
-        from criterium.evaluation.metrics import METRICS, TREE_METRICS
+        from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, TREE_METRICS
 
         return [
             (name, f"{metric.description} ({metric.better} is better)")
-            for name, metric in (METRICS | TREE_METRICS).items()
+            for name, metric in (METRICS | NEAR_AND_FAR | TREE_METRICS).items()
         ]
     if kind == "models":
         from criterium.models import MODELS

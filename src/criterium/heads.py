@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from criterium._checks import at_least
 
+__all__ = ["DisMaxHead", "IsoMaxHead", "IsoMaxPlusHead", "NormalizedLinear"]
+
 
 class _PrototypeHead(nn.Module):
     """An output layer with one prototype a class, used in place of `torch.nn.Linear`.

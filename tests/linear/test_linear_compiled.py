@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import criterium
 from criterium import linear
-from criterium.linear import scan, standardize, strongest
-from criterium.linear.folds import FOLDS
+from criterium.linear import candidates, scan, standardize
+from criterium.linear.accumulators import ACCUMULATORS
 
 N, D, C = 7, 5, 23
 COUNTS = torch.arange(1, C + 1)
-# One for each fold, and those that call other operators.
+# One for each accumulator, and those that call other operators.
 CRITERIA = [
     criterium.FocalLoss(),
     criterium.LDAMLoss(class_counts=COUNTS, scale=3.0),
@@ -38,7 +38,7 @@ def _blocks_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def found(
+def results(
     loss: Callable[[Tensor, Tensor], Tensor], features: Tensor, target: Tensor, head: nn.Module
 ) -> list[Tensor]:
     torch.manual_seed(4)
@@ -62,7 +62,7 @@ def test_one_graph(criterion: nn.Module) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
     for ours, theirs in zip(
-        found(compiled, features, target, head), found(fused, features, target, head), strict=True
+        results(compiled, features, target, head), results(fused, features, target, head), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
@@ -77,13 +77,13 @@ def test_a_temperature_that_changes_is_followed() -> None:
     compiled = torch.compile(linear.LinearCriterion(head, criterion), fullgraph=True, backend="aot_eager")
     for temperature in (3.0, 2.0, 1.5, 1.0):
         criterion.temperature = temperature
-        expected = linear.linear_exact_loss(features, weight, target, temperature=temperature)
+        expected = criterion(head(features), target)
         torch.testing.assert_close(compiled(features, target), expected, rtol=1e-6, atol=0)
 
 
 def test_a_second_derivative_is_refused() -> None:
     features = torch.randn(N, D, requires_grad=True)
-    loss = linear.linear_focal_loss(features, torch.randn(C, D), torch.arange(N))
+    loss = linear.linear_loss(criterium.FocalLoss(), features, torch.randn(C, D), torch.arange(N))
     (gradient,) = torch.autograd.grad(loss, features, create_graph=True)
     with pytest.raises(RuntimeError, match="no autograd formula"):
         torch.autograd.grad(gradient.sum(), features)
@@ -98,20 +98,20 @@ def operands() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(N, D, requires_grad=True), torch.randn(C, D, requires_grad=True), torch.randn(C)
 
 
-@pytest.mark.parametrize("fold", sorted(FOLDS))
-def test_operators_are_what_they_say(fold: str) -> None:
+@pytest.mark.parametrize("name", sorted(ACCUMULATORS))
+def test_operators_are_what_they_say(name: str) -> None:
     features, weight, bias = operands()
-    columns = torch.arange(N).unsqueeze(1) + (torch.arange(3) if fold == "rivals" else 0)
+    columns = torch.arange(N).unsqueeze(1) + (torch.arange(3) if name == "Rivals" else 0)
     numbers = {
-        "softmax": [1.0],
-        "spread": [],
-        "groups": [1.0, 1.0],
-        "hinge": [1.0],
-        "win": [float(C), 1.0, -1.0],
-        "rivals": [float(C), 2.0, 1.0, -1.0, 0.0],
-    }.get(fold, [1.0, 0.5, 0.5])
-    labels = (torch.arange(C) % 3).unsqueeze(0) if fold == "groups" else None
-    arguments: tuple[Any, ...] = (features, weight, bias, None, columns, labels, fold, numbers, *WHOLE)
+        "Softmax": [1.0],
+        "Spread": [],
+        "Groups": [1.0, 1.0],
+        "Hinge": [1.0],
+        "Win": [float(C), 1.0, -1.0],
+        "Rivals": [float(C), 2.0, 1.0, -1.0, 0.0],
+    }.get(name, [1.0, 0.5, 0.5])
+    labels = (torch.arange(C) % 3).unsqueeze(0) if name == "Groups" else None
+    arguments: tuple[Any, ...] = (features, weight, bias, None, columns, labels, name, numbers, *WHOLE)
     torch.library.opcheck(scan._forward, arguments, test_utils=BASICS)
 
 
@@ -119,6 +119,8 @@ def test_the_other_operators_are_what_they_say() -> None:
     features, weight, bias = operands()
     index, seed = torch.arange(N), torch.tensor(3)
     plain = (features.detach(), weight.detach(), bias, None)
-    torch.library.opcheck(strongest._strongest, (*plain, index, 4, *WHOLE), test_utils=BASICS)
-    torch.library.opcheck(strongest._noised_kth, (*plain, seed, 2, 0.5, 3, *WHOLE), test_utils=BASICS)
+    torch.library.opcheck(candidates._find_candidates, (*plain, index, 4, *WHOLE), test_utils=BASICS)
+    for noise in (None, torch.randn(N, C, 3)):
+        arguments = (*plain, seed, noise, 2, 0.5, 3, *WHOLE)
+        torch.library.opcheck(candidates._noised_kth_class, arguments, test_utils=BASICS)
     torch.library.opcheck(standardize._gram, (weight, bias, "", 4), test_utils=BASICS)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import criterium
 from criterium import functional, heads, linear
 from criterium.linear import scan
-from criterium.linear.strongest import noise_of
+from criterium.linear.candidates import noise_of
 from criterium.losses._contract import per_example_loss
 
 N, D, C = 7, 5, 23
@@ -28,7 +28,7 @@ def truncated_svm(
     *,
     candidates: int,
     k: int,
-    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
@@ -41,81 +41,80 @@ def truncated_svm(
         return functional.smooth_topk_svm(table, torch.zeros_like(target), k=k, reduction="none")
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        rows, logits, target, weight=class_weight, ignore_index=ignore_index, reduction=reduction
     )
-
-
-OTHERS: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": F.cross_entropy,
-    "smooth_topk_svm": truncated_svm,
-}
 
 
 @dataclass(frozen=True)
 class Fused:
-    name: str
+    kind: type[nn.Module]
     options: dict[str, Any] = field(default_factory=dict)
-    plain_options: dict[str, Any] | None = None
-    """Those of the plain loss, where they differ."""
+    candidates: int | None = None
     near: float = 1e-6
     """Tolerance in float32 relative to the largest value."""
 
-    @property
-    def plain(self) -> Callable[..., Tensor]:
-        return OTHERS[self.name] if self.name in OTHERS else getattr(functional, self.name)  # type: ignore[no-any-return]
+    def criterion(self, class_weight: Tensor | None = None, **contract: Any) -> nn.Module:
+        return self.kind(**self.options, weight=class_weight, **contract)
 
-    def fused(self, *args: Any, **contract: Any) -> Tensor:
-        loss: Tensor = getattr(linear, f"linear_{self.name}")(*args, **self.options, **contract)
-        return loss
+    def fused(
+        self, features: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, **contract: Any
+    ) -> Tensor:
+        criterion = self.criterion(**contract)
+        return linear.linear_loss(criterion, features, weight, target, bias, candidates=self.candidates)
 
     def reference(
         self, features: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, **contract: Any
     ) -> Tensor:
-        options = self.options if self.plain_options is None else self.plain_options
-        if "class_weight" in contract:
-            contract["weight"] = contract.pop("class_weight")
-        return self.plain(F.linear(features, weight, bias), target, **options, **contract)
+        logits = F.linear(features, weight, bias)
+        if self.kind is criterium.SmoothTopKSVMLoss and self.candidates is not None:
+            return truncated_svm(logits, target, candidates=self.candidates, **self.options, **contract)
+        loss: Tensor = self.criterion(**contract)(logits, target)
+        return loss
 
     def __str__(self) -> str:
         values = {k: "tensor" if isinstance(v, Tensor) else v for k, v in self.options.items()}
-        return f"{self.name}({','.join(f'{k}={v}' for k, v in values.items())})"
+        return f"{self.kind.__name__}({','.join(f'{k}={v}' for k, v in values.items())})"
 
 
 CASES = [
-    Fused("cross_entropy"),
-    Fused("focal_loss", {"gamma": 1.5}),
-    Fused("poly1_cross_entropy"),
-    Fused("ldam_loss", {"class_counts": COUNTS, "scale": 3.0}),
-    Fused("logit_adjusted_cross_entropy", {"class_counts": COUNTS, "tau": 0.7}),
-    Fused("label_smoothing_cross_entropy", {"smoothing": 0.2}),
-    Fused("maxsup_loss", {"alpha": 0.3}),
-    Fused("complement_entropy"),
-    Fused("guided_complement_entropy", {"alpha": 0.5}),
-    Fused("hierarchical_complement_entropy", {"groups": GROUPS}),
+    Fused(nn.CrossEntropyLoss),
+    Fused(criterium.FocalLoss, {"gamma": 1.5}),
+    Fused(criterium.Poly1CrossEntropyLoss),
+    Fused(criterium.LDAMLoss, {"class_counts": COUNTS, "scale": 3.0}),
+    Fused(criterium.LogitAdjustedCrossEntropyLoss, {"class_counts": COUNTS, "tau": 0.7}),
+    Fused(criterium.LabelSmoothingCrossEntropyLoss, {"smoothing": 0.2}),
+    Fused(criterium.MaxSupLoss, {"alpha": 0.3}),
+    Fused(criterium.ComplementEntropyLoss),
+    Fused(criterium.GuidedComplementEntropyLoss, {"alpha": 0.5}),
+    Fused(criterium.HierarchicalComplementEntropyLoss, {"groups": GROUPS}),
     Fused(
-        "hierarchical_complement_entropy", {"groups": torch.stack([GROUPS // 2, GROUPS]), "level": "outer"}
+        criterium.HierarchicalComplementEntropyLoss,
+        {"groups": torch.stack([GROUPS // 2, GROUPS]), "level": "outer"},
     ),
-    Fused("hierarchical_complement_entropy", {"groups": GROUPS, "level": "inner"}),
-    Fused("multiclass_hinge", {"margin": 0.8}),
-    Fused("zero_one_relaxation"),
-    Fused("zero_one_relaxation", {"kind": "polynomial", "temperature": 2.0}),
-    Fused("zero_one_relaxation", {"kind": "beta_bernoulli", "a": 0.5, "b": -1.0}),
-    Fused("exact_loss", {"temperature": 0.7}),
-    Fused("exact_loss", {"temperature": 2.0, "margin": 0.5}),
-    Fused("exact_loss", {"standardize": True}),
-    Fused("exact_loss", {"k": 3, "temperature": 2.0}),
-    Fused("exact_loss", {"k": 2, "margin": 0.5}),
-    Fused("exact_loss", {"log": True, "temperature": 0.5}),
-    Fused("exact_loss", {"k": 4, "log": True, "margin": 1.0}),
-    Fused("topk_cross_entropy", {"candidates": 8, "p_k": (0.4, 0.0, 0.6)}),
-    Fused("topk_cross_entropy", {"candidates": 6, "p_k": (0.5, 0.5), "relaxation": "neuralsort"}),
-    Fused("topk_svm", {"k": 3}),
-    Fused("smooth_topk_svm", {"k": 3, "candidates": 7}),
-    Fused("smooth_topk_svm", {"k": 2, "candidates": 22}),
-    Fused("noised_topk_hinge", {"k": 3, "epsilon": 0.0, "samples": 2}),
-    Fused("noised_topk_hinge", {"k": 2, "epsilon": 0.0, "margin": torch.linspace(0, 1, C), "scale": 3.0}),
+    Fused(criterium.HierarchicalComplementEntropyLoss, {"groups": GROUPS, "level": "inner"}),
+    Fused(criterium.MulticlassHingeLoss, {"margin": 0.8}),
+    Fused(criterium.ZeroOneRelaxationLoss),
+    Fused(criterium.ZeroOneRelaxationLoss, {"kind": "polynomial", "temperature": 2.0}),
+    Fused(criterium.ZeroOneRelaxationLoss, {"kind": "beta_bernoulli", "a": 0.5, "b": -1.0}),
+    Fused(criterium.ExactLoss, {"temperature": 0.7}),
+    Fused(criterium.ExactLoss, {"temperature": 2.0, "margin": 0.5}),
+    Fused(criterium.ExactLoss, {"standardize": True}),
+    Fused(criterium.ExactLoss, {"k": 3, "temperature": 2.0}),
+    Fused(criterium.ExactLoss, {"k": 2, "margin": 0.5}),
+    Fused(criterium.ExactLoss, {"log": True, "temperature": 0.5}),
+    Fused(criterium.ExactLoss, {"k": 4, "log": True, "margin": 1.0}),
+    Fused(criterium.TopKCrossEntropyLoss, {"candidates": 8, "p_k": (0.4, 0.0, 0.6)}),
+    Fused(criterium.TopKCrossEntropyLoss, {"candidates": 6, "p_k": (0.5, 0.5), "relaxation": "neuralsort"}),
+    Fused(criterium.TopKSVMLoss, {"k": 3}),
+    Fused(criterium.SmoothTopKSVMLoss, {"k": 3}, candidates=7),
+    Fused(criterium.SmoothTopKSVMLoss, {"k": 2}, candidates=22),
+    Fused(criterium.NoisedTopKHingeLoss, {"k": 3, "epsilon": 0.0, "samples": 2}),
+    Fused(
+        criterium.NoisedTopKHingeLoss,
+        {"k": 2, "epsilon": 0.0, "margin": torch.linspace(0, 1, C), "scale": 3.0},
+    ),
 ]
-RIVALS = [loss for loss in CASES if loss.name == "exact_loss" and loss.options.keys() & {"k", "log"}]
+RIVALS = [loss for loss in CASES if loss.kind is criterium.ExactLoss and loss.options.keys() & {"k", "log"}]
 each_loss = pytest.mark.parametrize("loss", CASES, ids=str)
 
 
@@ -185,16 +184,14 @@ def test_soft_targets_of_two_classes(loss: Fused) -> None:
     features, weight, target, bias = problem()
     share = torch.linspace(0, 0.9, N).unsqueeze(1)
     soft = share * F.one_hot(target, C) + (1 - share) * F.one_hot((target + 3) % C, C)
-    # PyTorch weights the classes inside the mean over rows; the losses here weight rows.
-    contract = {} if loss.name == "cross_entropy" else {"class_weight": torch.linspace(0.5, 2, C)}
-    check(loss, soft, bias, features, weight, **contract)
+    check(loss, soft, bias, features, weight, class_weight=torch.linspace(0.5, 2, C))
 
 
 @each_loss
 def test_gradients_are_those_of_the_value(loss: Fused) -> None:
     features, weight, target, bias = problem(torch.float64, rows=3)
     # EXACT's chance is a series good to 1e-7, its derivative one good to 1e-4 of the largest.
-    near = 1e-4 if loss.name == "exact_loss" else 1e-7
+    near = 1e-4 if loss.kind is criterium.ExactLoss else 1e-7
 
     def value(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return loss.fused(features, weight, target, bias, reduction="none")
@@ -246,12 +243,12 @@ def test_nothing_as_large_as_the_logits_is_made(loss: Fused) -> None:
     largest = max(int(event.self_cpu_memory_usage) for event in seen.events())
     # Moments and polynomials in float64, noise, or the relaxed ranks of candidates do not grow with C.
     fixed = {
-        "exact_loss": 2 * 81,
-        "noised_topk_hinge": 128,
-        "topk_cross_entropy": 81,
-        "smooth_topk_svm": 96,
+        criterium.ExactLoss: 2 * 81,
+        criterium.NoisedTopKHingeLoss: 128,
+        criterium.TopKCrossEntropyLoss: 81,
+        criterium.SmoothTopKSVMLoss: 96,
     }
-    assert rows < largest <= 4 * rows * fixed.get(loss.name, C)
+    assert rows < largest <= 4 * rows * fixed.get(loss.kind, C)
 
 
 def test_exact_at_k_makes_nothing_as_large_as_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +260,7 @@ def test_exact_at_k_makes_nothing_as_large_as_the_logits(monkeypatch: pytest.Mon
     weight = torch.randn(classes, 2, generator=generator, requires_grad=True)
     target = torch.randint(classes, (rows,), generator=generator)
     with torch.profiler.profile(profile_memory=True, acc_events=True) as seen:
-        results(Fused("exact_loss", {"k": 2}).fused, target, None, features, weight)
+        results(Fused(criterium.ExactLoss, {"k": 2}).fused, target, None, features, weight)
     largest = max(int(event.self_cpu_memory_usage) for event in seen.events())
     assert rows < largest < 4 * rows * classes
 
@@ -274,28 +271,31 @@ def test_logarithm_of_exact_far_behind(k: int, behind: float) -> None:
     features, weight, target, bias = problem(torch.float64)
     with torch.no_grad():
         bias[target] -= behind
-    loss = Fused("exact_loss", {"k": k, "log": True})
+    loss = Fused(criterium.ExactLoss, {"k": k, "log": True})
     fused = results(loss.fused, target, bias, features, weight)
     plain = results(loss.reference, target, bias, features, weight)
     for ours, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7 * float(theirs.abs().max()))
 
 
+def focal(*args: Any, **options: Any) -> Tensor:
+    return linear.linear_loss(criterium.FocalLoss(**options), *args)
+
+
 def test_leading_dimensions() -> None:
     features, weight, target, bias = problem(rows=6)
-    loss = linear.linear_focal_loss(
-        features.reshape(2, 3, D), weight, target.reshape(2, 3), bias, reduction="none"
-    )
-    flat = linear.linear_focal_loss(features, weight, target, bias, reduction="none")
+    cube = features.reshape(2, 3, D)
+    loss = focal(cube, weight, target.reshape(2, 3), bias, reduction="none")
+    flat = focal(features, weight, target, bias, reduction="none")
     assert torch.equal(loss, flat.reshape(2, 3))
-    assert linear.linear_focal_loss(features[0], weight, target[0], bias, reduction="none").shape == ()
+    assert focal(features[0], weight, target[0], bias, reduction="none").shape == ()
 
 
 def test_autocast_changes_nothing() -> None:
     features, weight, target, bias = problem()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = linear.linear_focal_loss(features, weight, target, bias)
-    assert torch.equal(loss, linear.linear_focal_loss(features, weight, target, bias))
+        loss = focal(features, weight, target, bias)
+    assert torch.equal(loss, focal(features, weight, target, bias))
 
 
 def test_noise_of_a_class_does_not_depend_on_the_classes_it_is_asked_with() -> None:
@@ -312,31 +312,43 @@ def test_noise_of_a_class_does_not_depend_on_the_classes_it_is_asked_with() -> N
     )
 
 
+def draws(features: Tensor, seed: int, samples: int) -> Tensor:
+    return torch.stack([noise_of(features, range(C), seed, sample) for sample in range(samples)], dim=2)
+
+
 def test_noise_is_that_of_the_generator() -> None:
     features, weight, target, bias = problem()
     seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(5)))
-    noise = torch.stack([noise_of(features, range(C), seed, sample) for sample in range(3)], dim=2)
+    generator = torch.Generator().manual_seed(5)
+    fused = Fused(
+        criterium.NoisedTopKHingeLoss, {"k": 2, "samples": 3, "epsilon": 0.7, "generator": generator}
+    )
+    given = Fused(criterium.NoisedTopKHingeLoss, {"k": 2, "epsilon": 0.7, "noise": draws(features, seed, 3)})
+    theirs = results(given.reference, target, bias, features, weight)
+    for our, their in zip(results(fused.fused, target, bias, features, weight), theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=0, atol=1e-6)
 
-    fused = results(
-        lambda *args: linear.linear_noised_topk_hinge(
-            *args, k=2, samples=3, epsilon=0.7, generator=torch.Generator().manual_seed(5)
-        ),
-        target,
-        bias,
-        features,
-        weight,
-    )
-    plain = results(
-        lambda features, weight, target, bias: functional.noised_topk_hinge(
-            F.linear(features, weight, bias), target, k=2, epsilon=0.7, noise=noise
-        ),
-        target,
-        bias,
-        features,
-        weight,
-    )
-    for ours, theirs in zip(fused, plain, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+@pytest.mark.parametrize("samples", [5, None])
+def test_noise_may_be_given(samples: int | None, block: int) -> None:
+    features, weight, target, bias = problem()
+    target[3] = -100
+    noise = draws(features, 8, 4)
+    loss = Fused(criterium.NoisedTopKHingeLoss, {"k": 3, "samples": samples, "noise": noise})
+    check(loss, target, bias, features, weight, class_weight=torch.linspace(0.5, 2, C))
+
+
+def test_noise_has_the_leading_dimensions_of_the_features() -> None:
+    features, weight, target, bias = problem(rows=6)
+    noise = draws(features, 8, 2)
+    flat = criterium.NoisedTopKHingeLoss(k=2, noise=noise)
+    cube = criterium.NoisedTopKHingeLoss(k=2, noise=noise.reshape(2, 3, C, 2))
+    single = criterium.NoisedTopKHingeLoss(k=2, noise=noise[0])
+    expected = linear.linear_loss(flat, features, weight, target, bias)
+    loss = linear.linear_loss(cube, features.reshape(2, 3, D), weight, target.reshape(2, 3), bias)
+    assert torch.equal(loss, expected)
+    loss = linear.linear_loss(single, features[0], weight, target[0], bias)
+    torch.testing.assert_close(loss, single(F.linear(features[0], weight, bias), target[0]))
 
 
 HEADS = [nn.Linear, heads.NormalizedLinear, heads.IsoMaxHead, heads.IsoMaxPlusHead, heads.DisMaxHead]
@@ -374,52 +386,70 @@ def test_every_head_can_be_fused(kind: type[nn.Module], criterion: nn.Module) ->
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
-def test_modules_have_their_layer_and_the_options_of_the_plain_module() -> None:
-    torch.manual_seed(0)
-    module = linear.LinearTopKCrossEntropyLoss(D, C, p_k=(0.5, 0.5), candidates=5)
-    features, target = torch.randn(N, D), torch.randint(C, (N,))
-    assert [name for name, _ in module.named_parameters()] == ["head.weight", "head.bias"]
-    torch.testing.assert_close(module(features, target), module.criterion(module.head(features), target))
-    module = linear.LinearSmoothTopKSVMLoss(D, C, bias=False, k=2, candidates=9)
-    assert module.head.bias is None and module(features, target).isfinite()
-
-
 def test_only_what_needs_a_gradient_gets_one() -> None:
     features, weight, target, bias = problem()
-    loss = linear.linear_focal_loss(features.detach(), weight, target, bias.detach())
+    loss = focal(features.detach(), weight, target, bias.detach())
     loss.backward()
     assert weight.grad is not None and features.grad is None and bias.grad is None
 
 
 @pytest.mark.parametrize(
-    "name, options, message",
+    "criterion, message",
     [
-        ("exact_loss", {"k": C}, "k: got 23, expected fewer than C = 23"),
-        ("exact_loss", {"temperature": 0.0}, "temperature: got 0.0"),
-        ("topk_cross_entropy", {}, "candidates: got None"),
-        ("topk_cross_entropy", {"candidates": C}, "candidates: got 23, expected fewer than C = 23"),
-        ("smooth_topk_svm", {"k": 3, "candidates": 3}, "candidates: got 3"),
-        ("topk_svm", {"k": C}, "got 24"),
-        ("noised_topk_hinge", {"samples": None}, "samples: got None"),
-        ("noised_topk_hinge", {"noise": torch.zeros(N, C, 1)}, "noise: got a tensor"),
-        ("focal_loss", {"gama": 1.0}, "gama: linear_focal_loss has no such option.*did you mean 'gamma'"),
-        ("focal_loss", {"gamma": -1.0}, "gamma: got -1.0"),
-        ("focal_loss", {"class_weight": torch.ones(3)}, "weight: got shape"),
-        ("focal_loss", {"reduction": "men"}, "did you mean 'mean'"),
-        ("ldam_loss", {}, "class_counts: linear_ldam_loss needs it"),
-        ("ldam_loss", {"class_counts": torch.ones(3)}, "class_counts: got shape"),
-        ("hierarchical_complement_entropy", {"groups": torch.zeros(3).long()}, "groups: got shape"),
-        (
-            "zero_one_relaxation",
-            {"a": torch.tensor(1.0, requires_grad=True)},
-            "a: got a tensor that requires",
-        ),
+        (criterium.ExactLoss(k=C), "k: got 23, expected fewer than C = 23"),
+        (criterium.TopKCrossEntropyLoss(), "candidates: got None"),
+        (criterium.TopKCrossEntropyLoss(candidates=C), "candidates: got 23, expected fewer than C = 23"),
+        (criterium.SmoothTopKSVMLoss(k=3), "candidates: got None.* smooth_topk_svm"),
+        (criterium.TopKSVMLoss(k=C), "got 24"),
+        (criterium.NoisedTopKHingeLoss(samples=None), "samples: got None"),
+        (criterium.NoisedTopKHingeLoss(noise=torch.zeros(N, C - 1, 1)), r"noise: got shape \(7, 22, 1\)"),
+        (criterium.NoisedTopKHingeLoss(noise=torch.zeros(N, C, 0)), r"noise: got shape \(7, 23, 0\)"),
+        (criterium.NoisedTopKHingeLoss(noise=torch.zeros(C)), r"noise: got shape \(23,\)"),
+        (criterium.FocalLoss(weight=torch.ones(3)), "weight: got shape"),
+        (criterium.LDAMLoss(class_counts=torch.ones(3)), "class_counts: got shape"),
+        (criterium.HierarchicalComplementEntropyLoss(groups=torch.zeros(3).long()), "groups: got shape"),
+        (nn.MSELoss(), "criterion: MSELoss has no fused form, expected a loss of criterium or"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), "use criterium.LabelSmoothingCrossEntropyLoss"),
     ],
+    ids=lambda each: type(each).__name__,
 )
-def test_what_is_not_supported_says_so(name: str, options: dict[str, Any], message: str) -> None:
+def test_what_is_not_supported_says_so(criterion: nn.Module, message: str) -> None:
     features, weight, target, bias = problem()
     with pytest.raises(ValueError, match=message):
-        getattr(linear, f"linear_{name}")(features, weight, target, bias, **options)
+        linear.linear_loss(criterion, features, weight, target, bias)
+
+
+def test_options_that_a_schedule_sets_wrong_say_so() -> None:
+    features, _, target, _ = problem()
+    for criterion, name, value, message in [
+        (criterium.FocalLoss(), "gamma", -1.0, "gamma: got -1.0"),
+        (criterium.FocalLoss(), "reduction", "men", "did you mean 'mean'"),
+        (criterium.ExactLoss(), "temperature", 0.0, "temperature: got 0.0"),
+        (criterium.NoisedTopKHingeLoss(), "noise", torch.zeros(N, C, 1), "noise: got a tensor, .* soft"),
+        (
+            criterium.ZeroOneRelaxationLoss(),
+            "a",
+            torch.tensor(1.0, requires_grad=True),
+            "a: got a tensor that requires",
+        ),
+    ]:
+        fused = linear.LinearCriterion(nn.Linear(D, C), criterion)
+        setattr(criterion, name, value)
+        soft = F.one_hot(target, C).float()
+        with pytest.raises(ValueError, match=message):
+            fused(features, soft if name == "noise" else target)
+
+
+def test_candidates_are_numbers_for_losses_that_have_them() -> None:
+    features, _, target, _ = problem()
+    head, criterion = nn.Linear(D, C), criterium.TopKCrossEntropyLoss(p_k=(0.5, 0.5))
+    fused = linear.LinearCriterion(head, criterion, candidates=5)
+    criterion.candidates = 5
+    torch.testing.assert_close(fused(features, target), criterion(head(features), target))
+    with pytest.raises(ValueError, match="candidates: got 3, expected a whole number of at least 4"):
+        linear.LinearCriterion(head, criterium.SmoothTopKSVMLoss(k=3), candidates=3)(features, target)
+    with pytest.raises(ValueError, match="candidates: got 5, expected None for FocalLoss"):
+        linear.LinearCriterion(head, criterium.FocalLoss(), candidates=5)
 
 
 def test_shapes_that_do_not_fit_say_so() -> None:
@@ -427,13 +457,13 @@ def test_shapes_that_do_not_fit_say_so() -> None:
     for args, message in [
         ((features[:, :3], weight, target), "features: got"),
         ((features, weight[0], target), "weight: got"),
-        ((features, weight, target[:3]), "target: got class indices"),
+        ((features, weight, target[:3]), "target: got class indices .* for features of shape"),
         ((features, weight, torch.full((N, C), 1 / C)), "expected at most 8 a row"),
         ((features, weight, target, bias[:3]), "bias: got"),
         ((features, weight, target + C), "target: got class index"),
     ]:
         with pytest.raises(ValueError, match=message):
-            linear.linear_focal_loss(*args)
+            focal(*args)
     with pytest.raises(ValueError, match="head: got ReLU"):
         linear.LinearCriterion(nn.ReLU(), nn.CrossEntropyLoss())
     with pytest.raises(ValueError, match="MSELoss has no fused form"):
@@ -443,7 +473,7 @@ def test_shapes_that_do_not_fit_say_so() -> None:
 def test_equal_largest_logits_share_the_gradient_of_the_maximum() -> None:
     features, _, target, _ = problem()
     weight = torch.zeros(C, D, requires_grad=True)
-    check(Fused("maxsup_loss", {"alpha": 2.0}), target, None, features, weight)
+    check(Fused(criterium.MaxSupLoss, {"alpha": 2.0}), target, None, features, weight)
 
 
 # PyTorch hides this warning of its own, which pytest makes an error, too late.
@@ -453,6 +483,6 @@ def test_a_compiled_function_may_call_it() -> None:
 
     @torch.compile(backend="aot_eager")
     def compiled(features: Tensor) -> Tensor:
-        return linear.linear_focal_loss(features, weight, target, bias)
+        return focal(features, weight, target, bias)
 
-    assert torch.equal(compiled(features), linear.linear_focal_loss(features, weight, target, bias))
+    assert torch.equal(compiled(features), focal(features, weight, target, bias))

@@ -41,6 +41,9 @@ CRITERIA = [
     criterium.TopKCrossEntropyLoss(p_k=(0.5, 0.5), candidates=5),
     criterium.TopKSVMLoss(k=2),
     criterium.NoisedTopKHingeLoss(k=2, samples=3),
+    criterium.NoisedTopKHingeLoss(
+        k=2, noise=torch.randn(N, C, 2, generator=torch.Generator().manual_seed(7))
+    ),
 ]
 FEW = [CRITERIA[0], criterium.ExactLoss(standardize=True), criterium.NoisedTopKHingeLoss(k=2, samples=3)]
 
@@ -131,14 +134,15 @@ def compare_dtensors(mesh: DeviceMesh) -> None:
 def compare_functions(mesh: DeviceMesh) -> None:
     features, target = batch()
     whole = drawn(nn.Linear)
-    expected = linear.linear_focal_loss(features, whole.weight, target, whole.bias, gamma=1.0)
+    focal = criterium.FocalLoss(gamma=1.0)
+    expected = linear.linear_loss(focal, features, whole.weight, target, whole.bias)
     slope = torch.autograd.grad(expected, features)[0]
     for placement in (Shard(0), Replicate()):
         weight, bias = (
             distribute_tensor(value.detach(), mesh, [placement]) for value in (whole.weight, whole.bias)
         )
         same = DTensor.from_local(features, mesh, [Replicate()])
-        loss = linear.linear_focal_loss(same, weight, target, bias, gamma=1.0)
+        loss = linear.linear_loss(focal, same, weight, target, bias)
         torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(torch.autograd.grad(loss, features)[0], slope, rtol=1e-8, atol=1e-10)
 
@@ -188,7 +192,7 @@ def refuse(mesh: DeviceMesh, square: DeviceMesh) -> None:
 
     def refused(message: str, weight: Tensor, bias: Tensor | None = None, rows: Tensor = features) -> None:
         with pytest.raises(ValueError, match=message):
-            linear.linear_cross_entropy(rows, weight, target, bias)
+            linear.linear_loss(nn.CrossEntropyLoss(), rows, weight, target, bias)
 
     refused(r"weight: got .*Shard\(dim=1\),\) on a mesh of shape \(4,\), expected", on(weight, Shard(1)))
     refused(

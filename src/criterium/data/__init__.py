@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from criterium._lazy import lazily
 from criterium.data.catalogue import SOURCES
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ _HOMES = {
     "read": "criterium.data.sources",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # The command line lists the sources by name; only loading one needs torch.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# The command line lists the sources by name; only loading one needs torch.
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOMES)

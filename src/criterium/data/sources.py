@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -117,7 +117,20 @@ class Source:
         )
 
 
-def read(data: str = "digits", **options: Any) -> Contents:
+class SourceOptions(TypedDict, total=False):
+    """The fields of a `Source` but `data`, as keywords: editors and type checkers know them."""
+
+    data_dir: str | os.PathLike[str] | None
+    label: str | None
+    ood: str | None
+    validation: float
+    hierarchy: str | os.PathLike[str] | None
+    groups: str | None
+    time: str | None
+    same_split: bool
+
+
+def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
     """Read labelled data once, to be split for each repeat: ``read(...).split(repeat)``.
 
     Args:
@@ -131,10 +144,10 @@ def read(data: str = "digits", **options: Any) -> Contents:
         ValueError: in one line, what in which file was wrong and what was expected.
 
     """
-    return Source(data, **options).read()
+    return Source(data, **options).read()  # type: ignore[arg-type]  # it takes paths too
 
 
-def load(data: str = "digits", **options: Any) -> Dataset:
+def load(data: str = "digits", **options: Unpack[SourceOptions]) -> Dataset:
     """Load labelled data, split so that no input is met twice, with OOD inputs.
 
     The split is that of repeat 0: it depends on the data, never on the seed of a run. Parts that the source

@@ -32,12 +32,22 @@ def topk_error(logits: np.ndarray, target: np.ndarray, k: int) -> float:
     >>> topk_error(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
     0.5
     """
+    return float(np.mean(wrong(logits, target, k)))
+
+
+def wrong(logits: np.ndarray, target: np.ndarray, k: int = 1) -> np.ndarray:
+    """Return (N,) whether the true class is not among the k largest logits; see `topk_error`.
+
+    >>> wrong(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([0, 0]))
+    array([False,  True])
+    """
     rows, classes = logits.shape
     if not 1 <= k < classes:
         raise ValueError(f"k: got {k}, expected 1 to {classes - 1}, as there are {classes} classes")
     if rows == 0:
         raise ValueError("logits: got no rows, expected at least one")
-    return float(np.mean(by_rows(_rank, logits, target) > k))
+    found: np.ndarray = by_rows(_rank, logits, target) > k
+    return found
 
 
 def _rank(logits: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -39,9 +39,33 @@ def nll(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) -> flo
     >>> nll(np.zeros((3, 2)), np.array([0, 1, 1])) == math.log(2)
     True
     """
+    return float(row_nll(logits, target, temperature).mean())
+
+
+def row_nll(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return (N,) the negative log-likelihood of each row, in nats."""
     _check_rows(logits)
-    log_p = by_rows(lambda z, y: log_softmax(z, temperature)[np.arange(len(y)), y], logits, target)
-    return float(-log_p.mean())
+    return -by_rows(lambda z, y: log_softmax(z, temperature)[np.arange(len(y)), y], logits, target)
+
+
+def row_brier(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return (N,) the Brier score of each row, sum_c (p_c - [c = y])², from 0 to 2.
+
+    Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 1950.
+
+    >>> row_brier(np.zeros((1, 2)), np.array([0]))
+    array([0.5])
+    """
+    _check_rows(logits)
+
+    def found(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        p = log_softmax(z, temperature)
+        np.exp(p, out=p)
+        p[np.arange(len(y)), y] -= 1
+        total: np.ndarray = np.square(p, out=p).sum(axis=1)
+        return total
+
+    return by_rows(found, logits, target)
 
 
 def confidences(
@@ -76,15 +100,18 @@ def reliability(
     return in_bins(*confidences(logits, target, temperature), bins)
 
 
-def in_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Reliability:
-    """Return what `reliability` does, from what `confidences` returns."""
+def in_bins(
+    confidence: np.ndarray, right: np.ndarray, bins: int = 15, weights: np.ndarray | None = None
+) -> Reliability:
+    """Return what `reliability` does, of what `confidences` returns; `weights` say how often rows count."""
+    often = np.ones(len(confidence)) if weights is None else weights
     # Only the inner edges are looked at, so a confidence of exactly 0 or 1 falls into the outer bins.
     index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
-    count = np.bincount(index, minlength=bins)
+    count = np.bincount(index, weights=weights, minlength=bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
         return Reliability(
-            confidence=np.bincount(index, weights=confidence, minlength=bins) / count,
-            accuracy=np.bincount(index, weights=right, minlength=bins) / count,
+            confidence=np.bincount(index, weights=often * confidence, minlength=bins) / count,
+            accuracy=np.bincount(index, weights=often * right, minlength=bins) / count,
             count=count,
         )
 
@@ -108,7 +135,11 @@ def calibration_error(
     >>> round(calibration_error(np.log([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 0])), 6)
     0.1
     """
-    by_bin = reliability(logits, target, bins, temperature)
+    return bin_gap(reliability(logits, target, bins, temperature))
+
+
+def bin_gap(by_bin: Reliability) -> float:
+    """Return the mean gap between accuracy and confidence over bins, weighted by their rows."""
     gap = np.abs(by_bin.accuracy - by_bin.confidence)
     return float(np.nansum(by_bin.count * gap) / by_bin.count.sum())
 

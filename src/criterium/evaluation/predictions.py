@@ -13,8 +13,10 @@ from criterium._checks import choice
 from criterium._files import whole
 from criterium.evaluation.rows import finite, rows_at_once
 
-SPLITS = ("validation", "test", "ood")
-"""`ood` are inputs from elsewhere: of none of the classes."""
+ELSEWHERE = ("ood", "near", "far")
+"""Inputs of none of the classes; near to the data and far from it where two sources of them are given."""
+
+SPLITS = ("validation", "test", *ELSEWHERE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Predictions:
             if not sound.all():
                 bad = rows - np.count_nonzero(sound)
                 raise ValueError(f"{name}: got {bad} of {rows} rows with values that are not finite")
-        elsewhere = self.split == "ood"
+        elsewhere = np.isin(self.split, ELSEWHERE)
         wrong = np.where(elsewhere, self.target != -1, (self.target < 0) | (self.target >= classes))
         if wrong.any():
             row = int(wrong.argmax())
@@ -80,6 +82,11 @@ class Predictions:
         together = len(found) > 0 and found[-1] - found[0] < len(found)
         rows = slice(found[0], found[-1] + 1) if together else found
         return Predictions(self.logits[rows], self.target[rows], self.split[rows], self.score[rows])
+
+    def scores_elsewhere(self, where: str | None = None) -> np.ndarray:
+        """Return the scores of inputs from elsewhere: of all, or of the ``"near"`` or the ``"far"`` ones."""
+        kinds = ELSEWHERE if where is None else (choice("where", where, ELSEWHERE),)
+        return self.score[np.isin(self.split, kinds)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as one Parquet file, which appears under its name only once it is whole."""

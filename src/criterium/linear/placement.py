@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def whole(name: str, value: Tensor) -> Tensor:
+def replicated(name: str, value: Tensor) -> Tensor:
     """Return a tensor that is the same in all processes: itself, or what is here of a replicated DTensor.
 
     Raises:

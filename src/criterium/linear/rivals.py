@@ -1,4 +1,4 @@
-"""The fold of EXACT among the k largest, and of its logarithm: the weaker classes shared out over a grid."""
+"""The accumulator of EXACT at k, and of its logarithm: the weaker classes shared out over a grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from criterium.linear.fold import Block, Code, State
+from criterium.linear.accumulator import Accumulator, Block, State
 from criterium.sorting.competitors import Competitors
 from criterium.sorting.order_statistics import log_chance
 
@@ -21,7 +21,7 @@ _ROOM = 1 << 17  # numbers held at once, about what a core's cache holds
 
 
 @dataclass(frozen=True)
-class Rivals:
+class Rivals(Accumulator):
     """The chance that at most k - 1 wrong classes beat the own one under unit normal noise, or its logarithm.
 
     The k strongest are picked. What each of the others adds is a function of its gap, the same for all of a
@@ -37,11 +37,6 @@ class Rivals:
     """The lead beyond which nothing counts; below 0: there is none."""
     log: float = 0.0
 
-    @property
-    def code(self) -> Code:
-        """ "rivals" and its fields."""
-        return "rivals", [float(self.classes), float(self.k), self.temperature, self.margin, float(self.log)]
-
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return the chance, its derivatives by the gaps to the k strongest, and series of the others."""
         series = picked.new_empty(len(picked), DEGREE, _EVEN + _FINE, dtype=torch.float64)
@@ -52,7 +47,7 @@ class Rivals:
         near = lead if self.margin < 0 else torch.where(lead < self.margin, lead, self.margin)
         return near / self.temperature
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the sums of polynomials (N, DEGREE, intervals) of a block's gaps."""
         gap, _ = self._gap(block)
         moments = gap.new_zeros(len(gap), DEGREE, _EVEN + _FINE, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """One pass over the classes, block by block: what all fused losses are made of.
 
-The logits of a block of classes are computed, folded into a few numbers a row, and forgotten. The backward
-pass computes them again and asks the fold for the derivative by them. So the (N, C) logits are never held.
+The logits of a block of classes are computed, reduced to a few numbers a row, and forgotten. The backward
+pass computes them again and asks the accumulator for the derivative by them. So the (N, C) logits are never
+held.
 
 Both passes are operators of PyTorch's: compilers and exporters see one node each, not the loop.
 """
@@ -14,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from criterium.linear.fold import Block, Fold, State
-from criterium.linear.folds import FOLDS
-from criterium.linear.gradients import Gradients
-from criterium.linear.layer import Layer
+from criterium.linear.accumulator import Accumulator, Block, State
+from criterium.linear.accumulators import ACCUMULATORS
+from criterium.linear.output_layer import OutputLayer, Slopes
 
 # Logits held at once: on a CPU 2 MiB, so that what is done with them stays in a core's cache; elsewhere 128,
 # as many as keep a GPU busy.
@@ -31,7 +31,7 @@ def block_size(features: Tensor) -> int:
     return max(_LEAST, held // max(1, len(features)))
 
 
-def blocks(layer: Layer, size: int) -> Iterator[slice]:
+def blocks(layer: OutputLayer, size: int) -> Iterator[slice]:
     """Yield slices of the classes that are here."""
     held = len(layer.weight)
     for start in range(0, held, size):
@@ -41,7 +41,7 @@ def blocks(layer: Layer, size: int) -> Iterator[slice]:
 class Places:
     """Where the picked classes (N, m) are: for a block, the rows that have one in it."""
 
-    def __init__(self, columns: Tensor, layer: Layer, size: int) -> None:
+    def __init__(self, columns: Tensor, layer: OutputLayer, size: int) -> None:
         """Sort them by their class; the only time that values are looked at."""
         self._size = size
         self._each = columns.shape[1]
@@ -61,27 +61,27 @@ class Places:
 
 def scan(
     features: Tensor,
-    layer: Layer,
+    layer: OutputLayer,
     columns: Tensor,
-    fold: Fold | None = None,
+    accumulator: Accumulator | None = None,
     *,
     labels: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Return the logits (N, m) of some classes of each row, and the statistics of a fold over the others.
+    """Return the logits (N, m) of some classes of each row, and the statistics of all others.
 
     Args:
         features: (N, D), as `layer.prepared` returns them.
         layer: the output layer.
         columns: (N, m) class indices, none twice in a row; the first of a row is its own class.
-        fold: what to find out of the other classes; None: nothing, and then only `columns` are computed.
-        labels: (L, C) numbers of the classes, for a fold that groups them.
+        accumulator: which statistics; None: none, and then only `columns` are computed.
+        labels: (L, C) numbers of the classes, for an accumulator that groups them.
     """
-    name, numbers = ("", []) if fold is None else fold.code
-    found = _forward(
-        features, layer.weight, layer.bias, layer.scale, columns, labels, name, numbers, *layer.kind
+    name, numbers = ("", []) if accumulator is None else accumulator.code
+    outputs = _forward(
+        features, layer.weight, layer.bias, layer.scale, columns, labels, name, numbers, *layer.code
     )
-    number = 0 if fold is None else len(fold.empty(found[0], labels)[0])
-    return tuple(found[: 1 + number])
+    number = 0 if accumulator is None else len(accumulator.empty(outputs[0], labels)[0])
+    return tuple(outputs[: 1 + number])
 
 
 @torch.library.custom_op("criterium::linear_scan", mutates_args=())
@@ -92,7 +92,7 @@ def _forward(
     scale: Tensor | None,
     columns: Tensor,
     labels: Tensor | None,
-    fold: str,
+    name: str,
     numbers: list[float],
     distance: bool,
     unit: bool,
@@ -100,16 +100,16 @@ def _forward(
     first: int,
     classes: int,
 ) -> list[Tensor]:
-    """Return the picked logits, the statistics, and what the fold keeps for the backward pass."""
-    layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
+    """Return the picked logits, the statistics, and what the accumulator keeps for the backward pass."""
+    layer = OutputLayer.decode(weight, bias, scale, (distance, unit, group, first, classes))
     local, mine = layer.here(columns)
     picked = torch.stack(
         [layer.take(column, features.dtype).own(features) for column in local.unbind(1)], dim=1
     )
     picked = layer.shard.sum(picked * mine)
-    if not fold:
+    if not name:
         return [picked]
-    statistics, kept = _folded(features, layer, FOLDS[fold](*numbers), columns, picked, labels)
+    statistics, kept = _accumulated(features, layer, ACCUMULATORS[name](*numbers), columns, picked, labels)
     return [picked, *(value.contiguous() for value in (*statistics, *kept))]
 
 
@@ -121,14 +121,14 @@ def _(
     scale: Tensor | None,
     columns: Tensor,
     labels: Tensor | None,
-    fold: str,
+    name: str,
     numbers: list[float],
-    *kind: Any,
+    *code: Any,
 ) -> list[Tensor]:
     picked = features.new_empty(columns.shape)
-    if not fold:
+    if not name:
         return [picked]
-    statistics, kept = FOLDS[fold](*numbers).empty(picked, labels)
+    statistics, kept = ACCUMULATORS[name](*numbers).empty(picked, labels)
     return [picked, *statistics, *kept]
 
 
@@ -140,10 +140,10 @@ def _backward(
     scale: Tensor | None,
     columns: Tensor,
     labels: Tensor | None,
-    found: list[Tensor],
+    outputs: list[Tensor],
     upstream: list[Tensor],
     needed: list[bool],
-    fold: str,
+    name: str,
     numbers: list[float],
     distance: bool,
     unit: bool,
@@ -152,12 +152,12 @@ def _backward(
     classes: int,
 ) -> list[Tensor]:
     """Return the gradients of features, weight, bias and scale, empty where none is needed."""
-    layer = Layer.of(weight, bias, scale, (distance, unit, group, first, classes))
-    total = Gradients(features, layer, needed, dense=bool(fold))
+    layer = OutputLayer.decode(weight, bias, scale, (distance, unit, group, first, classes))
+    total = _Gradients(features, layer, needed, dense=bool(name))
     pull = upstream[0]
-    if fold:
+    if name:
         by_picked = _add_blocks(
-            total, features, FOLDS[fold](*numbers), layer, columns, labels, found, upstream[1:]
+            total, features, ACCUMULATORS[name](*numbers), layer, columns, labels, outputs, upstream[1:]
         )
         if by_picked is not None:
             pull = pull + layer.shard.sum(by_picked)
@@ -173,7 +173,7 @@ def _(
     scale: Tensor | None,
     columns: Tensor,
     labels: Tensor | None,
-    found: list[Tensor],
+    outputs: list[Tensor],
     upstream: list[Tensor],
     needed: list[bool],
     *rest: Any,
@@ -187,68 +187,70 @@ def _(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.save_for_backward(*inputs[:6], *output)
-    ctx.fold, ctx.numbers, *ctx.kind = inputs[6:]
+    ctx.name, ctx.numbers, *ctx.code = inputs[6:]
 
 
 def _gradients(ctx: Any, slopes: list[Tensor | None]) -> tuple[Any, ...]:
     *inputs, labels = ctx.saved_tensors[:6]
-    found = list(ctx.saved_tensors[6:])
+    outputs = list(ctx.saved_tensors[6:])
     upstream = [
         torch.zeros_like(value) if slope is None else slope.contiguous()
-        for value, slope in zip(found, slopes, strict=True)
+        for value, slope in zip(outputs, slopes, strict=True)
     ]
     needed = list(ctx.needs_input_grad[:4])
-    gradients = _backward(*inputs, labels, found, upstream, needed, ctx.fold, ctx.numbers, *ctx.kind)
+    gradients = _backward(*inputs, labels, outputs, upstream, needed, ctx.name, ctx.numbers, *ctx.code)
     wanted = [gradient if need else None for gradient, need in zip(gradients, needed, strict=True)]
     # To PyTorch an empty list may be one of tensors, and has a gradient that is an empty list.
-    return *wanted, None, None, None, None if ctx.numbers else [], *[None] * len(ctx.kind)
+    return *wanted, None, None, None, None if ctx.numbers else [], *[None] * len(ctx.code)
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)
 
 
-def _folded(
-    features: Tensor, layer: Layer, fold: Fold, columns: Tensor, picked: Tensor, labels: Tensor | None
+def _accumulated(
+    features: Tensor,
+    layer: OutputLayer,
+    accumulator: Accumulator,
+    columns: Tensor,
+    picked: Tensor,
+    labels: Tensor | None,
 ) -> tuple[State, State]:
+    """Return what the accumulator makes of the classes of all processes."""
     size = block_size(features)
     places = Places(columns, layer, size)
     state: State | None = None
     for part in blocks(layer, size):
         logits = layer.take(part, features.dtype).logits(features)
-        new = fold.of(_block(layer, part, logits, picked, places, columns, labels))
-        state = new if state is None else fold.merge(state, new)
+        new = accumulator.accumulate(_block(layer, part, logits, picked, places, columns, labels))
+        state = new if state is None else accumulator.merge(state, new)
     assert state is not None  # there is at least one class
     first, *others = zip(*(layer.shard.gather(value) for value in state), strict=True)
     for other in others:
-        first = fold.merge(first, other)
-    return fold.finish(first, picked)
+        first = accumulator.merge(first, other)
+    return accumulator.finish(first, picked)
 
 
 def _add_blocks(
-    total: Gradients,
+    total: _Gradients,
     features: Tensor,
-    fold: Fold,
-    layer: Layer,
+    accumulator: Accumulator,
+    layer: OutputLayer,
     columns: Tensor,
     labels: Tensor | None,
-    found: list[Tensor],
+    outputs: list[Tensor],
     upstream: list[Tensor],
 ) -> Tensor | None:
     """Add the gradients of all classes but the picked ones, and return what falls to those."""
-    picked = found[0]
-    number = len(fold.empty(picked, labels)[0])
-    statistics, kept, pulls = (
-        tuple(found[1 : 1 + number]),
-        tuple(found[1 + number :]),
-        tuple(upstream[:number]),
-    )
+    picked, *others = outputs
+    number = len(accumulator.empty(picked, labels)[0])
+    statistics, kept, pulls = tuple(others[:number]), tuple(others[number:]), tuple(upstream[:number])
     size = block_size(features)
     places = Places(columns, layer, size)
     by_picked: Tensor | None = None
     for part in blocks(layer, size):
         logits, pull = layer.take(part, features.dtype).followed(features)
         block = _block(layer, part, logits, picked, places, columns, labels)
-        slope, more = fold.slope(block, statistics, kept, pulls)
+        slope, more = accumulator.slope(block, statistics, kept, pulls)
         slope[block.rows, block.columns] = 0
         total.add(pull(slope), part)
         if more is not None:
@@ -257,7 +259,7 @@ def _add_blocks(
 
 
 def _block(
-    layer: Layer,
+    layer: OutputLayer,
     part: slice,
     logits: Tensor,
     picked: Tensor,
@@ -268,5 +270,62 @@ def _block(
     rows, here = places.within(part)
     if labels is None:
         return Block(logits, picked, rows, here)
-    of_block = labels[:, layer.first + part.start : layer.first + part.stop]
-    return Block(logits, picked, rows, here, of_block, labels[:, columns[:, 0]])
+    in_block = labels[:, layer.first + part.start : layer.first + part.stop]
+    return Block(logits, picked, rows, here, in_block, labels[:, columns[:, 0]])
+
+
+class _Gradients:
+    """The gradients of features, weight, bias and scale; those of a class are written once, in place."""
+
+    def __init__(self, features: Tensor, layer: OutputLayer, needed: list[bool], *, dense: bool) -> None:
+        """Start at zero; with `dense`, blocks of classes will fill the gradients of weight and bias."""
+        self._features, self._layer = features, layer
+        values = (features, layer.weight, layer.bias, layer.scale)
+        per_class = torch.empty_like if dense else torch.zeros_like
+        makers = (torch.zeros_like, per_class, per_class, torch.zeros_like)
+        self._totals = [
+            make(value) if need and value is not None else None
+            for make, value, need in zip(makers, values, needed, strict=True)
+        ]
+
+    def add(self, slopes: Slopes, part: slice) -> None:
+        """Add what a block of classes contributes."""
+        self._add_shared(slopes)
+        for total, more in zip(self._totals[1:3], slopes[1:3], strict=True):
+            if total is not None:
+                total[part] = more.to(total.dtype)
+
+    def add_picked(self, columns: Tensor, slopes: Tensor) -> None:
+        """Add what the logits of single classes contribute, a class a row at a time."""
+        # Summed in the type of the arithmetic before they are rounded to that of the weight.
+        columns, mine = self._layer.here(columns)
+        slopes = slopes * mine
+        touched, place = torch.unique(columns, return_inverse=True)
+        sums = [
+            None if total is None else self._features.new_zeros(len(touched), *total.shape[1:])
+            for total in self._totals[1:3]
+        ]
+        for column, slope, here in zip(columns.unbind(1), slopes.unbind(1), place.unbind(1), strict=True):
+            part = self._layer.take(column, self._features.dtype)
+            more_slopes = part.own_followed(self._features)[1](slope)
+            self._add_shared(more_slopes)
+            for added, more in zip(sums, more_slopes[1:3], strict=True):
+                if added is not None:
+                    added.index_add_(0, here, more)
+        for total, added in zip(self._totals[1:3], sums, strict=True):
+            if total is not None and added is not None:
+                total.index_add_(0, touched, added.to(total.dtype))
+
+    def result(self) -> list[Tensor]:
+        """Return the gradients; an empty tensor where none is needed."""
+        features, weight, bias, scale = self._totals
+        shard = self._layer.shard
+        features = features if features is None else shard.sum(features)
+        scale = scale if scale is None else shard.sum(scale)
+        nothing = self._features.new_empty
+        return [nothing(0) if value is None else value for value in (features, weight, bias, scale)]
+
+    def _add_shared(self, slopes: Slopes) -> None:
+        for total, more in zip(self._totals[::3], slopes[::3], strict=True):
+            if total is not None:
+                total += more

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from criterium.linear.layer import Layer
+from criterium.linear.output_layer import OutputLayer
 from criterium.linear.scan import block_size, blocks
 from criterium.linear.sharded import Shard
 
 
-def standardized(layer: Layer, features: Tensor, valid: Tensor | None) -> Layer:
+def standardized(layer: OutputLayer, features: Tensor, valid: Tensor | None) -> OutputLayer:
     """Return the layer with its logits divided by their standard deviation over the rows that count (N,).
 
     Their mean stays: no loss depends on it.
@@ -44,7 +44,7 @@ def _gram(weight: Tensor, bias: Tensor | None, group: str, size: int) -> tuple[T
     width = weight.shape[1] + 1
     gram = weight.new_zeros(width, width, dtype=torch.float64)
     total = weight.new_zeros(width, dtype=torch.float64)
-    for part in blocks(Layer(weight), size):
+    for part in blocks(OutputLayer(weight), size):
         table = _table(weight, bias, part)
         gram.addmm_(table.T, table)
         total += table.sum(0)
@@ -65,7 +65,7 @@ def _gram_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of weight and bias; that of a missing bias is empty."""
     to_weight, to_bias = _like(weight, bias)
-    for part in blocks(Layer(weight), size):
+    for part in blocks(OutputLayer(weight), size):
         slope = torch.addmm(total, _table(weight, bias, part), gram + gram.T)
         to_weight[part] = slope[:, :-1].to(weight.dtype)
         if bias is not None:

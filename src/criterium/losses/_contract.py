@@ -265,8 +265,13 @@ class Criterion(nn.Module):
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
-            **{name: getattr(self, name) for name in self._options},
+            **self.options,
         )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The loss's own options, as they are now."""
+        return {name: getattr(self, name) for name in self._options}
 
     def extra_repr(self) -> str:
         """Return the options that a printed module shows."""

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
 
+KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
+
 
 def zero_one_relaxation(
     logits: Tensor,
@@ -132,7 +134,7 @@ def step_slope(beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0
 
 def check_options(kind: str, temperature: float, a: float | Tensor, b: float | Tensor) -> None:
     """Raise a `ValueError` for an option out of range."""
-    choice("kind", kind, ("sigmoid", "polynomial", "beta_bernoulli"))
+    choice("kind", kind, KINDS)
     positive("temperature", temperature)
     for name, value in (("a", a), ("b", b)):
         if isinstance(value, Tensor) and value.dim() > 0:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from criterium._lazy import lazily
 from criterium.models.catalogue import MODELS
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ _HOMES = {
     "build": "criterium.models.builder",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # The command line lists the models by name; only building one needs torch.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# The command line lists the models by name; only building one needs torch.
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOMES)

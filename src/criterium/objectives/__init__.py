@@ -1,4 +1,4 @@
-"""Objectives: one file a paper. A file put into this folder is found by name, with no edit elsewhere."""
+"""Objectives: one file a paper. A file put into this folder is found by its objective's name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,56 @@ from typing import Any
 
 from criterium._checks import choice, nearest
 from criterium.objectives.base import Choice, GradientTransform, Objective, Range, Search, Task
+from criterium.objectives.complement import ComplementObjective
+from criterium.objectives.cross_entropy import CrossEntropy
+from criterium.objectives.dismax import DisMax
+from criterium.objectives.exact import Exact
+from criterium.objectives.focal import Focal
+from criterium.objectives.guided_complement import GuidedComplement
+from criterium.objectives.hierarchical_complement import HierarchicalComplement
+from criterium.objectives.hinge import Hinge
+from criterium.objectives.isomax import IsoMax, IsoMaxPlus
+from criterium.objectives.label_smoothing import LabelSmoothing
+from criterium.objectives.ldam import LDAM
+from criterium.objectives.logit_adjustment import LogitAdjusted
+from criterium.objectives.maxsup import MaxSup
+from criterium.objectives.noised_topk import NoisedTopK, NoisedTopKImbalanced
+from criterium.objectives.poly1 import Poly1
+from criterium.objectives.smooth_topk_svm import SmoothTopKSVM, TopKSVM
+from criterium.objectives.topk import TopK
+from criterium.objectives.zero_one import ZeroOne
 
-__all__ = ["OBJECTIVES", "Choice", "GradientTransform", "Objective", "Range", "Search", "Task", "build"]
+__all__ = [
+    "LDAM",
+    "OBJECTIVES",
+    "Choice",
+    "ComplementObjective",
+    "CrossEntropy",
+    "DisMax",
+    "Exact",
+    "Focal",
+    "GradientTransform",
+    "GuidedComplement",
+    "HierarchicalComplement",
+    "Hinge",
+    "IsoMax",
+    "IsoMaxPlus",
+    "LabelSmoothing",
+    "LogitAdjusted",
+    "MaxSup",
+    "NoisedTopK",
+    "NoisedTopKImbalanced",
+    "Objective",
+    "Poly1",
+    "Range",
+    "Search",
+    "SmoothTopKSVM",
+    "Task",
+    "TopK",
+    "TopKSVM",
+    "ZeroOne",
+    "build",
+]
 
 
 def _discover() -> dict[str, type[Objective]]:

@@ -48,6 +48,10 @@ class Task:
 class GradientTransform(nn.Module):
     """Changes gradients between backward and the optimiser's step; its state lies in buffers."""
 
+    def __init__(self) -> None:
+        """Take no options: those of PyTorch's modules are unknown to a type checker."""
+        super().__init__()
+
     def forward(self, parameters: Sequence[nn.Parameter]) -> None:
         """Change ``parameter.grad`` in place."""
         raise NotImplementedError

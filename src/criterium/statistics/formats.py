@@ -20,7 +20,7 @@ def title(metric: str, k: int) -> str:
 
 def heading(metric: str, k: int) -> str:
     """Return the title with its unit."""
-    return f"{title(metric, k)}, {meaning(metric).unit}"
+    return ", ".join(filter(None, (title(metric, k), meaning(metric).unit)))
 
 
 def scale(metric: str) -> float:

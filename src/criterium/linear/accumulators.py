@@ -1,4 +1,4 @@
-"""The folds: statistics of the wrong classes' logits that a block of classes at a time adds up to."""
+"""The accumulators: what the losses ask of the logits of the wrong classes, summed block by block."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from criterium.linear.fold import Block, Code, Fold, State
+from criterium.linear.accumulator import Accumulator, Block, Code, State, vectors
 from criterium.linear.rivals import Rivals
 from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge
-from criterium.losses.zero_one import step_slope, zero_one_relaxation
+from criterium.losses.zero_one import KINDS, step_slope, zero_one_relaxation
 from criterium.sorting.win_series import INNER, finish, polynomials, tables_for
 
 _NOTHING = -80.0
@@ -22,30 +22,25 @@ _NOTHING = -80.0
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Accumulator):
     """log Σ exp s_j over the wrong classes, and with `entropy` Σ P_j log P_j of their softmax P."""
 
     entropy: float = False
-
-    @property
-    def code(self) -> Code:
-        """ "softmax" and whether there is an entropy."""
-        return "softmax", [float(self.entropy)]
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return one statistic or two."""
         return vectors(picked, 2 if self.entropy else 1), ()
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the largest logit, Σ e^z and Σ e^z z, z the logits less the largest."""
         if usable(block.logits):
             from criterium.linear import kernels
 
             return kernels.softmax_sums(block.logits, block.hidden, bool(self.entropy))
-        return self.of_logits(block.hide(absent(block.logits)))
+        return self.accumulate_logits(block.hide(absent(block.logits)))
 
-    def of_logits(self, logits: Tensor) -> State:
-        """Do as `of`, for logits that are `absent` where they do not count; they are overwritten."""
+    def accumulate_logits(self, logits: Tensor) -> State:
+        """Do as `accumulate`, for logits that are `absent` where they do not count; they are overwritten."""
         top = logits.amax(dim=1)
         centred = logits.sub_(top.unsqueeze(1)).clamp_(min=_NOTHING)
         if not self.entropy:
@@ -84,9 +79,9 @@ class Softmax:
             return kernels.softmax_slope_(
                 block.logits, block.hidden, log_sum, *upstream[:1], *entropy, *upstream[1:]
             ), None
-        return self.of_slope(block.hide(absent(block.logits)), statistics, upstream), None
+        return self.slope_of_logits(block.hide(absent(block.logits)), statistics, upstream), None
 
-    def of_slope(self, logits: Tensor, statistics: State, upstream: State) -> Tensor:
+    def slope_of_logits(self, logits: Tensor, statistics: State, upstream: State) -> Tensor:
         """Do as `slope`, for logits that are `absent` where they do not count; they are overwritten."""
         log_chance = logits.sub_(statistics[0].unsqueeze(1)).clamp_(min=_NOTHING)
         if not self.entropy:
@@ -97,22 +92,20 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(Accumulator):
     """log Σ exp s_j, Σ s_j and max s_j over the wrong classes, and how many of them are the largest."""
-
-    code: Code = ("spread", [])
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return four statistics."""
         return vectors(picked, 4), ()
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the largest logit, Σ e^z for the logits z less that, Σ s, and the number of largest ones."""
         total = block.hide(0.0).sum(dim=1)
         logits = block.hide(absent(block.logits))
         top = logits.amax(dim=1)
         ties = (logits == top.unsqueeze(1)).sum(dim=1).to(top.dtype)
-        return *Softmax().of_logits(logits), total, ties
+        return *Softmax().accumulate_logits(logits), total, ties
 
     def merge(self, one: State, other: State) -> State:
         """Add the sums; count those that are as large as the larger maximum."""
@@ -132,21 +125,16 @@ class Spread:
         log_sum, _, top, ties = statistics
         logits = block.hide(absent(block.logits))
         largest = (logits == top.unsqueeze(1)) * (upstream[2] / ties).unsqueeze(1)
-        chance = Softmax().of_slope(logits, (log_sum,), upstream)
+        chance = Softmax().slope_of_logits(logits, (log_sum,), upstream)
         return chance.add_(upstream[1].unsqueeze(1)).add_(largest), None
 
 
 @dataclass(frozen=True)
-class Groups:
+class Groups(Accumulator):
     """Σ P log P of the softmax inside the own class's group, and outside it, for each row of labels."""
 
     inner: float = True
     outer: float = True
-
-    @property
-    def code(self) -> Code:
-        """ "groups" and which parts there are."""
-        return "groups", [float(self.inner), float(self.outer)]
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return one statistic a part, and as many to keep."""
@@ -167,9 +155,9 @@ class Groups:
                 parts.append(logits.masked_fill(alike, low))
         return parts
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the states of `Softmax` for each of the parts."""
-        return tuple(value for part in self._parts(block) for value in Softmax(True).of_logits(part))
+        return tuple(value for part in self._parts(block) for value in Softmax(True).accumulate_logits(part))
 
     def merge(self, one: State, other: State) -> State:
         """Merge part by part."""
@@ -181,10 +169,10 @@ class Groups:
 
     def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return Σ P log P of each part, and keep their log Σ exp s."""
-        found = [
+        parts = [
             Softmax(True).finish(state[start : start + 3], picked)[0] for start in range(0, len(state), 3)
         ]
-        return tuple(entropy for _, entropy in found), tuple(log_sum for log_sum, _ in found)
+        return tuple(entropy for _, entropy in parts), tuple(log_sum for log_sum, _ in parts)
 
     def slope(
         self, block: Block, statistics: State, kept: State, upstream: State
@@ -192,11 +180,11 @@ class Groups:
         """Return the sum of the parts' slopes."""
         total = torch.zeros_like(block.logits)
         for part, entropy, log_sum, pull in zip(self._parts(block), statistics, kept, upstream, strict=True):
-            total += Softmax(True).of_slope(part, (log_sum, entropy), (torch.zeros_like(pull), pull))
+            total += Softmax(True).slope_of_logits(part, (log_sum, entropy), (torch.zeros_like(pull), pull))
         return total, None
 
 
-class _Sum:
+class _Sum(Accumulator):
     """A loss that is a sum over the wrong classes: added up from that of the own class and each block."""
 
     def _loss(self, table: Tensor, first: Tensor) -> Tensor:
@@ -217,7 +205,7 @@ class _Sum:
     def _of_table(self, table: Tensor) -> Tensor:
         return self._loss(table, table.new_zeros(len(table), dtype=torch.long))
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the loss of a block."""
         return (self._of_table(self._table(block)),)
 
@@ -246,11 +234,6 @@ class Hinge(_Sum):
     """Σ_j max(0, margin + s_j − s_y)."""
 
     margin: float
-
-    @property
-    def code(self) -> Code:
-        """ "hinge" and its margin."""
-        return "hinge", [self.margin]
 
     def _loss(self, table: Tensor, first: Tensor) -> Tensor:
         mean = multiclass_hinge(table, first, margin=self.margin, reduction="none")
@@ -282,18 +265,13 @@ class ZeroOne(_Sum):
 
 
 @dataclass(frozen=True)
-class Win:
+class Win(Accumulator):
     """The chance to beat all wrong classes under unit normal noise, by the moments of `win_series`."""
 
     classes: float
     temperature: float
     margin: float = -1.0
     """The lead beyond which nothing counts; below 0: there is none."""
-
-    @property
-    def code(self) -> Code:
-        """ "win" and its fields."""
-        return "win", [float(self.classes), self.temperature, self.margin]
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return the chance, and a coefficient for each moment."""
@@ -320,7 +298,7 @@ class Win:
         room[INNER].fill_(1)
         return room, size
 
-    def of(self, block: Block) -> State:
+    def accumulate(self, block: Block) -> State:
         """Return the moments (N, A, 8) of a block's gaps."""
         gap, _ = self._gap(block)
         room, size = self._room(gap)
@@ -357,20 +335,7 @@ class Win:
         return slope, -slope.sum(dim=1, keepdim=True)
 
 
-def vectors(picked: Tensor, number: int) -> State:
-    """Return some statistics (N,), unfilled."""
-    return tuple(picked.new_empty(len(picked)) for _ in range(number))
-
-
-FOLDS: dict[str, Callable[..., Fold]] = {
-    "softmax": Softmax,
-    "spread": Spread,
-    "groups": Groups,
-    "hinge": Hinge,
-    "sigmoid": partial(ZeroOne, "sigmoid"),
-    "polynomial": partial(ZeroOne, "polynomial"),
-    "beta_bernoulli": partial(ZeroOne, "beta_bernoulli"),
-    "win": Win,
-    "rivals": Rivals,
-}
-"""What makes each fold of its fields again."""
+ACCUMULATORS: dict[str, Callable[..., Accumulator]] = {
+    each.__name__: each for each in (Softmax, Spread, Groups, Hinge, Win, Rivals)
+} | {kind: partial(ZeroOne, kind) for kind in KINDS}
+"""What makes each accumulator of its fields again."""

@@ -1,8 +1,10 @@
-"""What a fold over classes is: statistics of a row's logits that a block of classes at a time adds up to."""
+"""What an accumulator is: statistics of a row's logits that a block of classes at a time adds up to."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -11,14 +13,20 @@ Code = tuple[str, list[float]]
 
 
 class Block(NamedTuple):
-    """The logits of all rows for some classes, and the places of the classes that the fold leaves out."""
+    """The logits of all rows for some classes, and where the picked classes are, which do not count."""
 
-    logits: Tensor  # (N, B); folds may write into it
-    picked: Tensor  # (N, m), the logits that were picked; the first is the row's own class's
-    rows: Tensor  # (R,), the rows with a picked class in this block
-    columns: Tensor  # (R,), and where it is
-    labels: Tensor | None = None  # (L, B), numbers of the classes
-    own_labels: Tensor | None = None  # (L, N), those of each row's own class
+    logits: Tensor
+    """(N, B); accumulators may write into it."""
+    picked: Tensor
+    """(N, m), the logits that were picked; the first is the row's own class's."""
+    rows: Tensor
+    """(R,), the rows with a picked class in this block."""
+    columns: Tensor
+    """(R,), and where it is."""
+    labels: Tensor | None = None
+    """(L, B), numbers of the classes."""
+    own_labels: Tensor | None = None
+    """(L, N), those of each row's own class."""
 
     @property
     def own(self) -> Tensor:
@@ -38,30 +46,33 @@ class Block(NamedTuple):
         return self.logits
 
 
-class Fold(Protocol):
-    """Statistics of the logits of all classes of a row but the picked ones."""
+@dataclass(frozen=True)
+class Accumulator(ABC):
+    """Statistics of the logits of all classes of a row but the picked ones; its fields are numbers."""
 
     @property
     def code(self) -> Code:
-        """Its name in `FOLDS` and its fields: what an operator can be told."""
-        ...
+        """What an operator can be told: its name in `ACCUMULATORS` and its fields."""
+        # Added to, not converted: a compiler follows a number that changes from call to call.
+        return type(self).__name__, [getattr(self, each.name) + 0.0 for each in fields(self)]
 
+    @abstractmethod
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return what `finish` returns, unfilled."""
-        ...
 
-    def of(self, block: Block) -> State:
+    @abstractmethod
+    def accumulate(self, block: Block) -> State:
         """Return the state of one block: tensors whose first dimension is N."""
-        ...
 
+    @abstractmethod
     def merge(self, one: State, other: State) -> State:
         """Return the state of the classes of both."""
-        ...
 
+    @abstractmethod
     def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return the statistics, first dimension N, and what else `slope` wants to know."""
-        ...
 
+    @abstractmethod
     def slope(
         self, block: Block, statistics: State, kept: State, upstream: State
     ) -> tuple[Tensor, Tensor | None]:
@@ -69,4 +80,8 @@ class Fold(Protocol):
 
         Of the sum of each statistic times its factor in `upstream`; None where there is none.
         """
-        ...
+
+
+def vectors(picked: Tensor, number: int) -> State:
+    """Return some statistics (N,), unfilled."""
+    return tuple(picked.new_empty(len(picked)) for _ in range(number))

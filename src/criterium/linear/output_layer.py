@@ -17,7 +17,7 @@ from criterium.heads import (
     directions,
     distances,
 )
-from criterium.linear.placement import slices, whole
+from criterium.linear.placement import replicated, slices
 from criterium.linear.sharded import Shard
 
 Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -26,11 +26,11 @@ Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
 Pull = Callable[[Tensor], Slopes]
 """The derivative by some logits, to that by what they are made of."""
 
-Kind = tuple[bool, bool, str, int, int]
-"""What an operator has to be told of a layer beside its tensors."""
+Code = tuple[bool, bool, str, int, int]
+"""What an operator has to be told of a layer besides its tensors."""
 
 
-class Layer(NamedTuple):
+class OutputLayer(NamedTuple):
     """An output layer: scale · f·w_c + b_c, or −scale · ‖f − w_c‖ + b_c."""
 
     weight: Tensor
@@ -60,15 +60,21 @@ class Layer(NamedTuple):
         return self.shard.first
 
     @property
-    def kind(self) -> Kind:
-        """What `of` needs beside the tensors."""
+    def code(self) -> Code:
+        """What `decode` needs besides the tensors."""
         return self.distance, self.unit, *self.shard
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, scale: Tensor | None, kind: Kind) -> Layer:
-        """Return the layer of these tensors and a kind."""
-        distance, unit, group, first, classes = kind
+    def decode(cls, weight: Tensor, bias: Tensor | None, scale: Tensor | None, code: Code) -> OutputLayer:
+        """Return the layer of these tensors and a code."""
+        distance, unit, group, first, classes = code
         return cls(weight, bias, scale, distance, unit, Shard(group, first, classes))
+
+    @property
+    def shape_of_row(self) -> Tensor:
+        """Something of the shape (1, C), type and device of one row of logits, in no memory."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        return self.weight.new_zeros((), dtype=dtype).expand(1, self.classes)
 
     def here(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return where in the weight some classes are, 0 for those that are elsewhere, and which are here."""
@@ -82,13 +88,13 @@ class Layer(NamedTuple):
         features = features.to(dtype)
         return directions(features) if self.unit else features
 
-    def scaled(self, factor: float) -> Layer:
+    def scaled(self, factor: float) -> OutputLayer:
         """Return the layer with its logits multiplied by `factor`."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         scale = (self.weight.new_ones((), dtype=dtype) if self.scale is None else self.scale) * factor
         return self._replace(scale=scale, bias=None if self.bias is None else self.bias.to(dtype) * factor)
 
-    def shifted(self, shift: Tensor) -> Layer:
+    def shifted(self, shift: Tensor) -> OutputLayer:
         """Return the layer with `shift`, a number for each of all classes, added to its logits."""
         shift = shift[self.first : self.first + len(self.weight)]
         return self._replace(bias=shift if self.bias is None else self.bias + shift)
@@ -166,34 +172,34 @@ class Layer(NamedTuple):
     def _biased(self, logits: Tensor) -> Tensor:
         return logits if self.bias is None else logits + self.bias
 
-    def take(self, classes: slice | Tensor, dtype: torch.dtype) -> Layer:
+    def take(self, classes: slice | Tensor, dtype: torch.dtype) -> OutputLayer:
         """Return the layer of some classes, in the type of the arithmetic."""
         bias = None if self.bias is None else self.bias[classes].to(dtype)
         scale = None if self.scale is None else self.scale.to(dtype)
         return self._replace(weight=self.weight[classes].to(dtype), bias=bias, scale=scale)
 
 
-def layer_here(weight: Tensor, bias: Tensor | None = None) -> Layer:
+def linear_layer(weight: Tensor, bias: Tensor | None = None) -> OutputLayer:
     """Return the linear layer of a weight and a bias, of DTensors the classes that this process holds."""
     weight, bias, shard = slices(weight, bias)
-    return Layer(weight, bias, held=shard)
+    return OutputLayer(weight, bias, held=shard)
 
 
-def layer_of(head: nn.Module) -> Layer:
+def layer_of_head(head: nn.Module) -> OutputLayer:
     """Return the layer that `head` is, but for the mean that DisMax adds: no loss depends on it."""
     if isinstance(head, nn.Linear):
-        return layer_here(head.weight, head.bias)
+        return linear_layer(head.weight, head.bias)
     if isinstance(head, NormalizedLinear):
-        scale = 1 / whole("temperature", head.temperature)
-        return layer_here(head.prototypes)._replace(scale=scale, unit=True)
+        scale = 1 / replicated("temperature", head.temperature)
+        return linear_layer(head.prototypes)._replace(scale=scale, unit=True)
     if isinstance(head, IsoMaxPlusHead):
-        temperature = whole("temperature", head.temperature)
+        temperature = replicated("temperature", head.temperature)
         divisor = temperature * (math.sqrt(2) if isinstance(head, DisMaxHead) else 1)
-        scale = whole("distance_scale", head.distance_scale).abs().squeeze(0) / divisor
-        return layer_here(head.prototypes)._replace(scale=scale, distance=True, unit=True)
+        scale = replicated("distance_scale", head.distance_scale).abs().squeeze(0) / divisor
+        return linear_layer(head.prototypes)._replace(scale=scale, distance=True, unit=True)
     if isinstance(head, IsoMaxHead):
-        scale = 1 / whole("temperature", head.temperature)
-        return layer_here(head.prototypes)._replace(scale=scale, distance=True)
+        scale = 1 / replicated("temperature", head.temperature)
+        return linear_layer(head.prototypes)._replace(scale=scale, distance=True)
     raise ValueError(
         f"head: got {type(head).__name__}, expected torch.nn.Linear or one of criterium.heads"
         " (IsoMaxHead, IsoMaxPlusHead, DisMaxHead, NormalizedLinear)"
