@@ -149,8 +149,8 @@ def plain(device: torch.device, shapes: list[tuple[int, int]], rounds: int, only
             ratio, seconds = ratios(clock, steps, "compiled", rounds)[name]
             share = 2 * logits.numel() * 4 / seconds / speed
             cells.setdefault(name, []).extend([f"{ratio:.2f}", f"{100 * share:.0f} %"])
-    for name, found in cells.items():
-        print(f"| {name} | " + " | ".join(found) + " |")
+    for name, row in cells.items():
+        print(f"| {name} | " + " | ".join(row) + " |")
 
 
 def pair(name: str, logits: Tensor, target: Tensor) -> dict[str, Step]:
@@ -165,22 +165,22 @@ def pair(name: str, logits: Tensor, target: Tensor) -> dict[str, Step]:
 
 def rivals(features: Tensor, weight: Tensor, target: Tensor) -> dict[str, Step]:
     """Return cross-entropy fused by others, whichever are here."""
-    found: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     if importlib.util.find_spec("liger_kernel"):
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
         liger = LigerFusedLinearCrossEntropyLoss()
-        found["Liger"] = lambda: liger(weight, features, target)
+        steps["Liger"] = lambda: liger(weight, features, target)
     if importlib.util.find_spec("cut_cross_entropy"):
         from cut_cross_entropy import linear_cross_entropy as cut
 
-        found["CCE"] = lambda: cut(features, weight, target)
+        steps["CCE"] = lambda: cut(features, weight, target)
     if hasattr(torch.nn, "LinearCrossEntropyOptions"):
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=max(1, len(features) // 32))
-        found["F.linear_cross_entropy"] = lambda: F.linear_cross_entropy(
+        steps["F.linear_cross_entropy"] = lambda: F.linear_cross_entropy(
             features, weight, target, options=options
         )
-    return found
+    return steps
 
 
 def fused(device: torch.device, rows: int, width: int, classes: int, rounds: int) -> None:

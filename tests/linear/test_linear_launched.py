@@ -17,9 +17,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "linear.md"
 STEPS, CLASSES = 4, 10_001
 ALIKE = """
 for value in backbone.parameters():
-    for found in (value.detach(), value.grad):
-        both = [torch.empty_like(found), torch.empty_like(found)]
-        torch.distributed.all_gather(both, found)
+    for tensor in (value.detach(), value.grad):
+        both = [torch.empty_like(tensor), torch.empty_like(tensor)]
+        torch.distributed.all_gather(both, tensor)
         assert torch.equal(*both)
 """
 # Once in some thirty runs PyTorch's threads aborted a process; it has no more to do here.

@@ -15,6 +15,7 @@ import criterium
 from criterium import functional, heads, linear
 from criterium.linear import scan
 from criterium.linear.candidates import noise_of
+from criterium.linear.forms import FORMS, plain_and_options
 from criterium.losses._contract import per_example_loss
 
 N, D, C = 7, 5, 23
@@ -43,6 +44,11 @@ def truncated_svm(
     return per_example_loss(
         rows, logits, target, weight=class_weight, ignore_index=ignore_index, reduction=reduction
     )
+
+
+class Doubled(criterium.FocalLoss):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return 2 * super().forward(logits, target)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Fused:
 
 CASES = [
     Fused(nn.CrossEntropyLoss),
+    Fused(criterium.IsoMaxLoss, {"entropic_scale": 3.0}),
     Fused(criterium.FocalLoss, {"gamma": 1.5}),
     Fused(criterium.Poly1CrossEntropyLoss),
     Fused(criterium.LDAMLoss, {"class_counts": COUNTS, "scale": 3.0}),
@@ -282,6 +289,11 @@ def focal(*args: Any, **options: Any) -> Tensor:
     return linear.linear_loss(criterium.FocalLoss(**options), *args)
 
 
+def test_every_fused_form_is_a_case() -> None:
+    functions = {plain_and_options(case.criterion(), case.candidates)[0] for case in CASES}
+    assert functions == set(FORMS)
+
+
 def test_leading_dimensions() -> None:
     features, weight, target, bias = problem(rows=6)
     cube = features.reshape(2, 3, D)
@@ -300,15 +312,15 @@ def test_autocast_changes_nothing() -> None:
 
 def test_noise_of_a_class_does_not_depend_on_the_classes_it_is_asked_with() -> None:
     like = torch.empty(40, 0)
-    whole = noise_of(like, range(300), seed=7, sample=1)
+    noise = noise_of(like, range(300), seed=7, sample=1)
     for part in (range(1), range(100, 200), range(128, 256), range(299, 300)):
-        assert torch.equal(noise_of(like, part, seed=7, sample=1), whole[:, part.start : part.stop])
+        assert torch.equal(noise_of(like, part, seed=7, sample=1), noise[:, part.start : part.stop])
     others = [noise_of(like, range(300), seed=8, sample=1), noise_of(like, range(300), seed=7, sample=0)]
-    for other in (*others, whole.roll(128, dims=1), whole.roll(1, dims=0)):
+    for other in (*others, noise.roll(128, dims=1), noise.roll(1, dims=0)):
         # 12,000 products of independent normal numbers: six standard deviations.
-        assert abs(float((other * whole).mean())) < 6 / 12_000**0.5
+        assert abs(float((other * noise).mean())) < 6 / 12_000**0.5
     assert (
-        abs(float(whole.mean())) < 6 / 12_000**0.5 and abs(float(whole.var()) - 1) < 6 * (2 / 12_000) ** 0.5
+        abs(float(noise.mean())) < 6 / 12_000**0.5 and abs(float(noise.var()) - 1) < 6 * (2 / 12_000) ** 0.5
     )
 
 
@@ -408,7 +420,9 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
         (criterium.FocalLoss(weight=torch.ones(3)), "weight: got shape"),
         (criterium.LDAMLoss(class_counts=torch.ones(3)), "class_counts: got shape"),
         (criterium.HierarchicalComplementEntropyLoss(groups=torch.zeros(3).long()), "groups: got shape"),
-        (nn.MSELoss(), "criterion: MSELoss has no fused form, expected a loss of criterium or"),
+        (nn.MSELoss(), "criterion: MSELoss has no fused form, expected a loss module of criterium or"),
+        (Doubled(), "criterion: Doubled has no fused form"),
+        (F.cross_entropy, "criterion: function has no fused form"),
         (nn.CrossEntropyLoss(label_smoothing=0.1), "use criterium.LabelSmoothingCrossEntropyLoss"),
     ],
     ids=lambda each: type(each).__name__,

@@ -76,9 +76,9 @@ class Accumulator(ABC):
     def slope(
         self, block: Block, statistics: State, kept: State, upstream: State
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the derivative by the logits (N, B), arbitrary where one is picked, and by `block.picked`.
+        """Return the derivative of Σ upstream · statistics by the logits (N, B) and by `block.picked`.
 
-        Of the sum of each statistic times its factor in `upstream`; None where there is none.
+        The first may be anything where a logit is picked; the second is None where there is none.
         """
 
 

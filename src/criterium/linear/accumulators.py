@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -187,13 +188,13 @@ class Groups(Accumulator):
 class _Sum(Accumulator):
     """A loss that is a sum over the wrong classes: added up from that of the own class and each block."""
 
+    @abstractmethod
     def _loss(self, table: Tensor, first: Tensor) -> Tensor:
         """Return the plain loss of (M, 1 + B) logits of which the first are the own classes', (M,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _slope(self, lead: Tensor) -> Tensor:
         """Return the derivative of each summand by its lead."""
-        raise NotImplementedError
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
         """Return one statistic."""

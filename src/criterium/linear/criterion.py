@@ -42,6 +42,10 @@ class LinearCriterion(nn.Module):
         ValueError: a head, criterion or option without a fused form; a process that holds no class; DTensors
             placed otherwise.
 
+    Deviations:
+        Where no row counts, the mean is 0, as that of criterium's losses; that of
+        `torch.nn.CrossEntropyLoss` is NaN.
+
     Example:
         >>> import torch
         >>> from criterium import FocalLoss
@@ -64,7 +68,7 @@ class LinearCriterion(nn.Module):
         if group is not None and layer.held is not None:
             raise ValueError("group: got a group, expected None for a head of DTensors: their mesh has one")
         plain_and_options(criterion, candidates)  # raises where there is no fused form
-        self._shard = None if group is None else Shard.of(group, len(layer.weight), layer.weight.device)
+        self._shard = None if group is None else Shard.in_group(group, len(layer.weight), layer.weight.device)
         self.head = head
         self.criterion = criterion
         self.candidates = candidates

@@ -326,18 +326,20 @@ def plain_and_options(criterion: nn.Module, candidates: int | None) -> tuple[Pla
     Raises:
         ValueError: a criterion without a fused form, or candidates for one that looks at all classes.
     """
-    if isinstance(criterion, nn.CrossEntropyLoss):
+    # A subclass that computes another loss would be fused as what it was.
+    own = getattr(type(criterion), "forward", None)
+    if isinstance(criterion, nn.CrossEntropyLoss) and own is nn.CrossEntropyLoss.forward:
         if criterion.label_smoothing:
             raise ValueError(
                 f"criterion: got label_smoothing={criterion.label_smoothing}, expected 0; use"
                 " criterium.LabelSmoothingCrossEntropyLoss"
             )
         plain, options = F.cross_entropy, {}
-    elif isinstance(criterion, Criterion) and criterion.function in FORMS:
+    elif isinstance(criterion, Criterion) and own is Criterion.forward and criterion.function in FORMS:
         plain, options = criterion.function, criterion.options
     else:
         raise ValueError(
-            f"criterion: {type(criterion).__name__} has no fused form, expected a loss of criterium or"
+            f"criterion: {type(criterion).__name__} has no fused form, expected a loss module of criterium or"
             " torch.nn.CrossEntropyLoss"
         )
     if candidates is not None:

@@ -1,6 +1,7 @@
-"""What folds and leaders do with a block of logits, in one pass over memory, by Triton.
+"""What accumulators and leaders do with a block of logits, in one pass over memory, by Triton.
 
-The references are `folds.Softmax` and `strongest.Leaders`, which import this file for logits on a GPU.
+The references are `accumulators.Softmax` and `candidates.Leaders`, which import this file for logits on a
+GPU.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
@@ -18,7 +19,7 @@ _BLOCK = 1 << 13  # logits read at once
 _PART = 1 << 11  # logits that a program overwrites, or looks through at once
 
 if importlib.util.find_spec("triton") is not None:
-    from criterium.losses._kernels import ABSENT, fold, read, tl, triton
+    from criterium.losses._kernels import ABSENT, accumulate, read, tl, triton
 
     @triton.jit(do_not_specialize=["count"])
     def _sums(
@@ -44,7 +45,7 @@ if importlib.util.find_spec("triton") is not None:
         for start in range(0, classes, BLOCK):
             column = start + tl.arange(0, BLOCK)
             x, _ = read(first, first, own_class, here, column, classes, 1.0, False)
-            top, total, moment = fold(x, top, total, moment, MOMENT)
+            top, total, moment = accumulate(x, top, total, moment, MOMENT)
         tl.store(tops + row, top, mask=here)
         tl.store(totals + row, tl.where(total == 0, 1.0, total), mask=here)
         if MOMENT:
@@ -72,14 +73,14 @@ if importlib.util.find_spec("triton") is not None:
         own_class = tl.load(hidden + row, mask=here, other=-1)
         x, _ = read(first, first, own_class, here, column, classes, 1.0, False)
         log_chance = x - tl.load(log_sum + row, mask=here, other=0.0)
-        found = tl.exp(log_chance)
+        slope = tl.exp(log_chance)
         pull = tl.load(u + row, mask=here, other=0.0)
         if MOMENT:
             excess = log_chance - tl.load(entropy + row, mask=here, other=0.0)
             excess = tl.where(x == float("-inf"), 0.0, excess)
             pull += tl.load(v + row, mask=here, other=0.0) * excess
-        found *= pull
-        tl.store(first + column[None, :], found, mask=here & (column < classes)[None, :])
+        slope *= pull
+        tl.store(first + column[None, :], slope, mask=here & (column < classes)[None, :])
 
     @triton.jit
     def _leaders(
@@ -104,21 +105,21 @@ if importlib.util.find_spec("triton") is not None:
             x = x.to(tl.float32)
             best = tl.max(x, axis=0)
             while best > least:
-                found = tl.min(tl.where(x == best, column, classes), axis=0)
+                leader = tl.min(tl.where(x == best, column, classes), axis=0)
                 # Of equal ones the last to be dropped is the one in the lowest column.
                 dropped = tl.max(tl.where(kept == least, where * SLOTS + slot, -1), axis=0) % SLOTS
-                where = tl.where(slot == dropped, found, where)
+                where = tl.where(slot == dropped, leader, where)
                 kept = tl.where(slot == dropped, best, kept)
-                x = tl.where(column == found, float("-inf"), x)
+                x = tl.where(column == leader, float("-inf"), x)
                 least = tl.min(kept, axis=0)
                 best = tl.max(x, axis=0)
         kept = tl.where(slot < m, kept, float("-inf"))
         for rank in range(m):
             best = tl.max(kept, axis=0)
-            found = tl.min(tl.where(kept == best, where, classes), axis=0)
+            leader = tl.min(tl.where(kept == best, where, classes), axis=0)
             tl.store(values + row * m + rank, best)
-            tl.store(places + row * m + rank, tl.where(best == float("-inf"), 0, found))
-            kept = tl.where((kept == best) & (where == found), float("-inf"), kept)
+            tl.store(places + row * m + rank, tl.where(best == float("-inf"), 0, leader))
+            kept = tl.where((kept == best) & (where == leader), float("-inf"), kept)
 
 
 def softmax_sums(logits: Tensor, hidden: Tensor, entropy: bool) -> tuple[Tensor, ...]:
@@ -136,7 +137,7 @@ def softmax_sums(logits: Tensor, hidden: Tensor, entropy: bool) -> tuple[Tensor,
     count, classes = logits.shape
     parts = tuple(logits.new_empty(count, dtype=torch.float32) for _ in range(3 if entropy else 2))
     if count:
-        tile = tiles(classes, whole=_BLOCK)
+        tile = tiles(classes, at_once=_BLOCK)
         with torch.cuda.device_of(logits):
             _sums[(triton.cdiv(count, tile["ROWS"]),)](
                 logits,
@@ -167,7 +168,7 @@ def softmax_slope_(
     """
     count, classes = logits.shape
     if logits.numel():
-        tile = tiles(classes, whole=_PART, block=_PART)
+        tile = tiles(classes, at_once=_PART, block=_PART)
         grid = triton.cdiv(count, tile["ROWS"]), triton.cdiv(classes, tile["BLOCK"])
         with torch.cuda.device_of(logits):
             _chances[grid](

@@ -29,8 +29,8 @@ def slices(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None, 
     """Return what is here of weight and bias, and of which classes; None where no placement tells.
 
     Raises:
-        ValueError: a weight that is neither whole nor cut along the classes over a mesh of one dimension; a
-            process without a class; a bias placed otherwise.
+        ValueError: a weight neither replicated nor cut along the classes over a mesh of one dimension;
+            a process without a class; a bias placed otherwise.
     """
     if bias is not None and _place(bias) != _place(weight):
         raise ValueError(f"bias: got {_said(bias)}, expected it placed as the weight: {_said(weight)}")

@@ -1,8 +1,8 @@
 """Classes spread over processes: each holds the rows of the weight for a slice of them, and all the features.
 
-Every process folds its own classes; the states are gathered and merged, so that all know the statistics of
-all classes and compute the same loss. The gradient of the features is summed over processes, that of a class
-stays with the process that holds it. What goes over the wire is a few numbers a row, whatever C is.
+Every process accumulates its own classes; the states are gathered and merged, so that all know the
+statistics of all classes and compute the same loss. The gradient of the features is summed over processes,
+that of a class stays with the process that holds it. A few numbers a row are sent, however large C is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Shard(NamedTuple):
     """The number of all classes."""
 
     @classmethod
-    def of(cls, group: dist.ProcessGroup, held: int, device: torch.device) -> Shard:
+    def in_group(cls, group: dist.ProcessGroup, held: int, device: torch.device) -> Shard:
         """Learn how many classes each process holds."""
         name: str = group.group_name
         counts = [int(count) for count in cls(name, 0, 0).gather(torch.tensor([held], device=device))]

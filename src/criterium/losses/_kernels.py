@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_WHOLE = 1 << 14  # classes up to which a row is kept in registers, and read once
+_AT_ONCE = 1 << 14  # classes up to which a row is kept in registers, and read once
 _BLOCK = 1 << 13  # classes of a longer row that are read at once
 _TILE = 1 << 9  # logits that a program has at least: of short rows it takes several
 
@@ -38,7 +38,7 @@ if importlib.util.find_spec("triton") is not None:
         return tl.where(wrong, x, float("-inf")), wrong
 
     @triton.jit
-    def fold(x, top, total, moment, MOMENT: tl.constexpr):
+    def accumulate(x, top, total, moment, MOMENT: tl.constexpr):
         """Bring a block into the largest logit, Σ e^z and Σ e^z z of each row, z the logits less it."""
         new = tl.maximum(top, tl.max(x, axis=1, keep_dims=True))
         shift = top - new
@@ -54,8 +54,8 @@ if importlib.util.find_spec("triton") is not None:
 
     @triton.jit
     def _see(x, wrong, own, top, total, moment, spread, ties, MOMENT: tl.constexpr, SPREAD: tl.constexpr):
-        """Do as `fold`, and bring the block into Σ (s_j − s_y) and the number of largest logits."""
-        new, total, moment = fold(x, top, total, moment, MOMENT)
+        """Do as `accumulate`, and bring the block into Σ (s_j − s_y) and the number of largest logits."""
+        new, total, moment = accumulate(x, top, total, moment, MOMENT)
         if SPREAD:
             spread += tl.sum(tl.where(wrong, x - own, 0.0), axis=1, keep_dims=True)
             largest = tl.sum((x == new).to(tl.float32), axis=1, keep_dims=True)
@@ -135,12 +135,12 @@ if importlib.util.find_spec("triton") is not None:
         SPREAD: tl.constexpr,
     ):
         z = x - top
-        found = tl.exp(z) * chance
+        slope = tl.exp(z) * chance
         if MOMENT:
-            found *= tl.where(z == float("-inf"), 0.0, z - centre)
+            slope *= tl.where(z == float("-inf"), 0.0, z - centre)
         if SPREAD:
-            found += flat + tl.where(z == 0, peak, 0.0)
-        return tl.where(column[None, :] == own_class, own_slope, found)
+            slope += flat + tl.where(z == 0, peak, 0.0)
+        return tl.where(column[None, :] == own_class, own_slope, slope)
 
     @triton.jit(do_not_specialize=["count"])
     def _losses(
@@ -199,20 +199,22 @@ if importlib.util.find_spec("triton") is not None:
             chance = slope / total * scale
             own_slope *= scale
             place = slopes + row * CLASSES
-            found = _slope(x, own_class, column, top, chance, centre, flat, peak, own_slope, MOMENT, SPREAD)
-            tl.store(place + column[None, :], found, mask=here & (column < CLASSES)[None, :])
+            block_slope = _slope(
+                x, own_class, column, top, chance, centre, flat, peak, own_slope, MOMENT, SPREAD
+            )
+            tl.store(place + column[None, :], block_slope, mask=here & (column < CLASSES)[None, :])
             for start in range(BLOCK, CLASSES, BLOCK):
                 more = column + start
                 later, _ = read(first, shift, own_class, here, more, CLASSES, scale, SHIFT)
-                found = _slope(
+                block_slope = _slope(
                     later, own_class, more, top, chance, centre, flat, peak, own_slope, MOMENT, SPREAD
                 )
-                tl.store(place + more[None, :], found, mask=here & (more < CLASSES)[None, :])
+                tl.store(place + more[None, :], block_slope, mask=here & (more < CLASSES)[None, :])
 
 
-def tiles(classes: int, whole: int = _WHOLE, block: int = _BLOCK) -> dict[str, int]:
+def tiles(classes: int, at_once: int = _AT_ONCE, block: int = _BLOCK) -> dict[str, int]:
     """Return rows and classes of a program, and its warps."""
-    size = max(16, 1 << (classes - 1).bit_length()) if classes <= whole else block
+    size = max(16, 1 << (classes - 1).bit_length()) if classes <= at_once else block
     rows = max(1, _TILE // size)
     return {"ROWS": rows, "BLOCK": size, "num_warps": min(16, max(4, rows * size // 512))}
 
@@ -243,7 +245,7 @@ def losses(
     """
     logits, target = logits.contiguous(), target.contiguous()
     count, classes = logits.shape
-    found = logits.new_empty(count, dtype=torch.float32)
+    values = logits.new_empty(count, dtype=torch.float32)
     slopes = torch.empty_like(logits) if slope else logits.new_empty(0)
     share = 1 / math.log(max(classes, 2)) if loss == "guided_complement" else 1 / classes
     if count:
@@ -254,7 +256,7 @@ def losses(
                 target,
                 logits if shift is None else shift.contiguous(),
                 logits if margin is None else margin.contiguous(),
-                found,
+                values,
                 slopes,
                 count,
                 float(option),
@@ -267,4 +269,4 @@ def losses(
                 SLOPE=slope,
                 **tile,
             )
-    return found, slopes
+    return values, slopes
