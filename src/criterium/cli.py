@@ -354,9 +354,7 @@ def list_(
 
 def _catalogue(kind: str) -> list[tuple[str, str]]:
     if kind == "objectives":
-        from criterium.objectives import OBJECTIVES
-
-        return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
+        return list(_objectives())
     if kind == "metrics":
         from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, TREE_METRICS
 
@@ -371,6 +369,22 @@ def _catalogue(kind: str) -> list[tuple[str, str]]:
     from criterium.data import SOURCES
 
     return list(SOURCES.items())
+
+
+def _objectives() -> Iterator[tuple[str, str]]:
+    """Yield those of criterium, then those of installed packages."""
+    from criterium.objectives import OBJECTIVES, find, installed
+
+    for name, kind in OBJECTIVES.items():
+        yield name, f"{kind.summary}. {kind.paper}"
+    for name, path in sorted(installed().items()):
+        try:
+            kind = find(name)
+        except ValueError as error:
+            yield name, str(error)
+        else:
+            words = ". ".join(filter(None, (kind.summary, kind.paper)))
+            yield name, f"{words} ({path})" if name not in OBJECTIVES else f"{path}: the name is taken"
 
 
 def _names(values: list[str]) -> list[str]:

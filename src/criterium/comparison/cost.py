@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from criterium.comparison.plan import Plan, configure
+from criterium.comparison.plan import Plan
 from criterium.training.devices import accelerator_for
 from criterium.training.trainer import Trainer, build_model, task_of
 
@@ -32,7 +32,7 @@ def measure_cost(plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> dict[
     task = task_of(dataset, plan.k)
     steppers = {}
     for label in plan.objectives:
-        objective, recipe = configure(label, settings[label], plan.recipe)
+        objective, recipe = plan.configure(label, settings[label])
         model = build_model(plan.model, objective, dataset, task, plan.seeds[0])
         steppers[label] = Stepper(Trainer(model, objective, dataset, recipe, task, 0, accelerator))
     for stepper in steppers.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -58,11 +59,17 @@ def _results(plan: Plan, waiting: Sequence[Run], root: Path) -> Iterator[tuple[R
 
     pool = Parallel(n_jobs=min(plan.jobs, len(waiting)), return_as="generator_unordered")
     try:
-        yield from pool(delayed(_attempt)(plan, run, root) for run in waiting)
+        yield from pool(delayed(_in_worker)(plan, run, root, sys.path) for run in waiting)
     except BrokenProcessPool as error:
         raise RunFailed(
             "a worker process was killed; if memory ran out, fewer at a time (--jobs) need less"
         ) from error
+
+
+def _in_worker(plan: Plan, run: Run, root: Path, path: Sequence[str]) -> tuple[Run, dict[str, Any]]:
+    """Attempt a run where modules are found as they are in the process that asks for it."""
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    return _attempt(plan, run, root)
 
 
 def _attempt(plan: Plan, run: Run, root: Path) -> tuple[Run, dict[str, Any]]:

@@ -13,7 +13,8 @@ import filelock
 
 from criterium import __version__
 from criterium._files import read_json
-from criterium.comparison.plan import Plan, slug
+from criterium.comparison.labels import slug
+from criterium.comparison.plan import Plan
 
 _DATA = {"name", "classes", "rows", "hashes", "notes"}
 

@@ -15,9 +15,10 @@ from criterium._checks import at_least
 from criterium._files import whole, write_json
 from criterium.comparison import tuning
 from criterium.comparison.cost import measure_cost
+from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
 from criterium.comparison.executor import RunFailed, execute_all
 from criterium.comparison.folder import alone, free_folder, new_folder, opened_log, read_config
-from criterium.comparison.plan import Plan, Source
+from criterium.comparison.plan import Plan, Source, configure
 from criterium.comparison.progress import Progress
 from criterium.comparison.rehearsal import rehearse
 from criterium.comparison.runs import machine, trial
@@ -39,7 +40,7 @@ DEFAULT_OBJECTIVES = ("cross-entropy", "exact", "topk", "noised-topk", "dismax",
 def compare(
     data: str = "digits",
     *,
-    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    objectives: Entrant | Sequence[Entrant] = DEFAULT_OBJECTIVES,
     model: str = "mlp",
     seeds: int | Sequence[int] = 5,
     k: int | None = None,
@@ -59,7 +60,8 @@ def compare(
 
     Args:
         data: a source from `criterium.data.SOURCES`, such as "digits" or "npz:FILE".
-        objectives: names from `criterium.objectives.OBJECTIVES`, also with options, "exact:margin=0.5".
+        objectives: names (see `criterium list objectives`), also with options, "exact:margin=0.5"; objectives of
+            one's own as "pkg.module:Class"; or objects, ``criterium.objectives.Exact(margin=0.5)``.
         model: a backbone from `criterium.models.MODELS`, or "pkg.module:factory".
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
@@ -88,6 +90,11 @@ def compare(
         ('cross-entropy', 'exact')
 
     """
+    labels, handed = entered(objectives)
+    recipe = recipe or Recipe()
+    for label in labels:
+        if label not in handed:
+            configure(label, {}, recipe)
     directory = None if data_dir is None else str(data_dir)
     tree = None if hierarchy is None else str(hierarchy)
     source = Source(data, directory, label, ood, hierarchy=tree)
@@ -104,15 +111,16 @@ def compare(
     plan = Plan(
         source=source,
         model=model,
-        objectives=tuple(objectives),
+        objectives=labels,
         seeds=tuple(seeds),
         k=k if k is not None else min(3, classes - 1),
         tune=tune,
-        recipe=recipe or Recipe(),
+        recipe=recipe,
         device=device,
         precision=precision,
         jobs=workers,
         threads=max(1, cores // max(1, workers)),
+        handed=handed,
     )
     rehearse(plan, dataset)
     config = {"plan": plan.to_dict(), "machine": machine(plan), "data": _describe(dataset)}
@@ -120,16 +128,25 @@ def compare(
     with alone(root):
         free_folder(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
-        return _carry_out(plan, root, config, progress or Progress())
+        shown = progress or Progress()
+        for line in notes_on_handed(handed, root):
+            shown.note(line)
+        return _carry_out(plan, root, config, shown)
 
 
 def resume(
-    folder: str | os.PathLike[str], *, jobs: int | None = None, progress: Progress | None = None
+    folder: str | os.PathLike[str],
+    *,
+    objectives: Entrant | Sequence[Entrant] = (),
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> Study:
     """Go on with a comparison that was interrupted, and return it finished.
 
     Args:
         folder: where it was written to.
+        objectives: those of the race that are not criterium's or an installed package's, once more: code that
+            a folder names runs only if you name it too, and an object made in a notebook is nowhere else.
         jobs: runs at a time, in place of the number it began with; results do not depend on it.
         progress: told what is going on.
 
@@ -139,6 +156,9 @@ def resume(
     """
     root = Path(folder)
     config, plan = read_config(root)
+    plan = named_again(plan, objectives, root)
+    for label in plan.objectives:
+        plan.configure(label, {})
     if jobs is not None:
         plan = replace(plan, jobs=jobs)
     plan.source.load_anew()
@@ -166,7 +186,7 @@ def _carry_out(plan: Plan, root: Path, config: dict[str, Any], progress: Progres
                 words = getattr(error, "strerror", None) or " ".join(str(error).split())
                 raise RunFailed(
                     f"{words or type(error).__name__}; what is finished is kept,"
-                    f" go on with: criterium compare --resume {root}"
+                    f" go on with: {how_to_go_on(root, plan)}"
                 ) from error
             raise
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from criterium.comparison.plan import Plan, configure
+from criterium.comparison.plan import Plan
 from criterium.data import Dataset
 from criterium.training.fused import FusedModel
 from criterium.training.orthogonal import OrthogonalTraining
@@ -30,7 +30,7 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
     task = task_of(dataset, plan.k)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
-        objective, recipe = configure(label, {}, plan.recipe)
+        objective, recipe = plan.configure(label, {})
         model = build_model(plan.model, objective, dataset, task, seed=0)
         try:
             criteria = objective.criteria(task)

@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from criterium._files import read_json, write_json
-from criterium.comparison.plan import Plan, configure, slug
+from criterium.comparison.labels import slug
+from criterium.comparison.plan import Plan
 from criterium.comparison.tuning import TUNING_SEED
 from criterium.data import Dataset
 from criterium.evaluation.accuracy import top1_error
@@ -91,7 +92,7 @@ def execute(plan: Plan, run: Run, root: Path) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     dataset = known_data(plan, root)
     accelerator = accelerator_for(plan.device, plan.precision)
-    objective, recipe = configure(run.objective, run.setting, plan.recipe)
+    objective, recipe = plan.configure(run.objective, run.setting)
     task = task_of(dataset, plan.k)
     model = build_model(run.model or plan.model, objective, dataset, task, run.seed)
     result: dict[str, Any] = {

@@ -21,7 +21,8 @@ from criterium._checks import at_least
 from criterium._files import read_json, whole, write_json
 from criterium.comparison.executor import execute_all
 from criterium.comparison.folder import alone, free_folder, new_folder, opened_log
-from criterium.comparison.plan import Plan, Source, slug
+from criterium.comparison.labels import slug
+from criterium.comparison.plan import Plan, Source
 from criterium.comparison.progress import Progress
 from criterium.comparison.ranking import ranked, spread
 from criterium.comparison.rehearsal import rehearse

@@ -66,8 +66,8 @@ class Objective:
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 0.1  # default for SGD with momentum 0.9
     search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
     published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source beside it
