@@ -23,11 +23,14 @@ if TYPE_CHECKING:
         linear,
         models,
         objectives,
+        order_statistics,
         sorting,
         statistics,
         training,
     )
+    from criterium.architecture_search import ArchitectureSearch, search
     from criterium.comparison import Study, compare, open_study, resume
+    from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
     from criterium.losses.exact import ExactLoss
     from criterium.losses.focal import FocalLoss
@@ -53,6 +56,7 @@ __version__ = "0.1.0"
 
 # Imported when first asked for: `criterium --help` need not wait for torch.
 _HOMES = {
+    "ArchitectureSearch": "criterium.architecture_search",
     "ComplementEntropyLoss": "criterium.losses.complement",
     "ExactLoss": "criterium.losses.exact",
     "FocalLoss": "criterium.losses.focal",
@@ -73,6 +77,7 @@ _HOMES = {
     "TopKSVMLoss": "criterium.losses.smooth_topk_svm",
     "ZeroOneRelaxationLoss": "criterium.losses.zero_one",
     "compare": "criterium.comparison",
+    "compare_predictions": "criterium.judging",
     "compress_activations": "criterium.techniques.activations",
     "data": "criterium.data",
     "evaluation": "criterium.evaluation",
@@ -82,15 +87,18 @@ _HOMES = {
     "models": "criterium.models",
     "objectives": "criterium.objectives",
     "open_study": "criterium.comparison",
+    "order_statistics": "criterium.order_statistics",
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
     "score_architecture": "criterium.techniques.architecture",
+    "search": "criterium.architecture_search",
     "sorting": "criterium.sorting",
     "statistics": "criterium.statistics",
     "training": "criterium.training",
 }
 
 __all__ = [
+    "ArchitectureSearch",
     "ComplementEntropyLoss",
     "ExactLoss",
     "FocalLoss",
@@ -112,6 +120,7 @@ __all__ = [
     "ZeroOneRelaxationLoss",
     "__version__",
     "compare",
+    "compare_predictions",
     "compress_activations",
     "data",
     "evaluation",
@@ -121,9 +130,11 @@ __all__ = [
     "models",
     "objectives",
     "open_study",
+    "order_statistics",
     "orthogonal",
     "resume",
     "score_architecture",
+    "search",
     "sorting",
     "statistics",
     "training",

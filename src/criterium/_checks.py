@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from itertools import islice
+
+_MOST_NAMES = 2000  # more would take seconds to compare, and no reader looks through them
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'exact'?"`` for a near miss, and an empty string for a far one."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    looked_at = [other for other in islice(known, _MOST_NAMES) if len(other) < 200]
+    close = difflib.get_close_matches(name.lower()[:200], looked_at, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -18,9 +22,14 @@ def choice(argument: str, value: str, known: Iterable[str]) -> str:
     options = list(known)
     if value not in options:
         raise ValueError(
-            f"{argument}: got {value!r}, expected one of {', '.join(options)}{nearest(str(value), options)}"
+            f"{argument}: got {value!r}, expected one of {_listed(options)}{nearest(str(value), options)}"
         )
     return value
+
+
+def _listed(names: list[str], most: int = 100) -> str:
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def _finite(value: object) -> bool:

@@ -16,8 +16,8 @@ from criterium._files import read_json
 _CONFIG = {"plan", "data", "machine"}  # what the settings of a run folder hold
 
 
-def imported(argument: str, path: str) -> Any:
-    """Return what ``"pkg.module:name"`` names.
+def imported(argument: str, path: str, like: str) -> Any:
+    """Return what ``"pkg.module:name"`` names; `like` is an example for who writes it otherwise.
 
     Modules are looked for where Python does, and then in the current folder.
 
@@ -27,8 +27,8 @@ def imported(argument: str, path: str) -> Any:
 
     """
     name, _, attribute = path.partition(":")
-    if not name or not attribute:
-        raise ValueError(f"{argument}: got {path!r}, expected a Python path like 'pkg.module:name'")
+    if not attribute or not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{argument}: got {path!r}, expected a Python path like {like!r}")
     module = _module(argument, path, name)
     try:
         return getattr(module, attribute)
@@ -41,9 +41,6 @@ def imported(argument: str, path: str) -> Any:
 
 def _module(argument: str, path: str, name: str) -> ModuleType:
     importlib.invalidate_caches()  # a notebook may have written the file a moment ago
-    here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look there
-        sys.path.append(here)
     parts = name.split(".")
     try:
         for end in range(1, len(parts) + 1):
@@ -51,16 +48,25 @@ def _module(argument: str, path: str, name: str) -> ModuleType:
             there = sys.modules.get(part)
             if part == "__main__" or (there is not None and there.__spec__ is None):
                 raise _Refused(
-                    "was made in a notebook or a script; what has a name there can be given as an object"
+                    "was made in a notebook or a script, where no name leads: give the object itself"
                 )
             if there is None:
-                _refuse_run_folders(importlib.util.find_spec(part))
+                _refuse_run_folders(_spec(part))
             module = importlib.import_module(part)
     except _Refused as error:
         raise ValueError(f"{argument}: {path}: {error}") from None
     except Exception as error:
         raise ValueError(f"{argument}: {path}: importing {name} raised {first_line(error)}") from error
     return module
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Return where a module is; an installed command does not look in the folder where it is run."""
+    spec, here = importlib.util.find_spec(name), str(Path.cwd())
+    if spec is None and here not in sys.path:
+        sys.path.append(here)
+        spec = importlib.util.find_spec(name)
+    return spec
 
 
 class _Refused(Exception):

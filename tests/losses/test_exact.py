@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from criterium.losses.exact import ExactLoss, exact_loss, expected_accuracy
-from criterium.sorting import win_series
+from criterium.order_statistics import win_series
 from goldens import Case, cases
 
 

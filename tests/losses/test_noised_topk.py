@@ -10,7 +10,7 @@ import torch
 from criterium.losses.noised_topk import NoisedTopKHingeLoss, noised_topk_hinge
 from criterium.objectives import build
 from criterium.objectives.base import Task
-from criterium.sorting import smoothed_kth
+from criterium.order_statistics import smoothed_kth
 from goldens import Case, cases
 
 

@@ -1,4 +1,4 @@
-"""Who takes part in a race: objectives by name, by Python path or as objects, and their code when it goes on."""
+"""Who takes part in a race: objectives by name, by Python path or as objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def entered(given: Entrant | Sequence[Entrant]) -> tuple[tuple[str, ...], dict[s
         ValueError: what is given is no objective, or one that cannot be written down.
 
     """
-    labels, handed = [], {}
+    labels: list[str] = []
+    handed: dict[str, Objective | None] = {}
     for one in [given] if isinstance(given, str | Objective | type) else given:
         label, found = _known(one)
         labels.append(label)
@@ -75,7 +76,7 @@ def named_again(plan: Plan, given: Entrant | Sequence[Entrant], root: Path) -> P
 
 def _names(given: str, label: str) -> bool:
     """Return whether `given` is `label`, or the path in it."""
-    return given == label or parse(given) == parse(label) or given == parse(label)[0]
+    return parse(given) == parse(label) or (is_path(label) and given == parse(label)[0])
 
 
 def how_to_go_on(root: Path, plan: Plan) -> str:

@@ -1,9 +1,8 @@
-"""What objectives of a race are called: ``name:option=value,...``, as one types it, and back to the objective."""
+"""What objectives of a race are called, as one types it: ``name:option=value,...``."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,9 +11,6 @@ from typing import Any
 from criterium import objectives
 from criterium.objectives import Objective
 from criterium.objectives.elsewhere import check_name
-
-_LONGEST = 120
-"""Characters of a file name that is still like the label."""
 
 
 def parse(label: str) -> tuple[str, dict[str, Any]]:
@@ -126,11 +122,3 @@ _WORDS = {"none", "null", "true", "false", "NaN", "Infinity"}
 def is_path(label: str) -> bool:
     """Return whether a label names code by its place: ``"pkg.module:Class"``."""
     return ":" in parse(label)[0]
-
-
-def slug(label: str) -> str:
-    """Return `label` as a file name."""
-    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", label)
-    if len(name) <= _LONGEST:
-        return name
-    return f"{name[:_LONGEST]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

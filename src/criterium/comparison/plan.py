@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -13,12 +12,13 @@ from typing import Any
 
 from criterium import objectives
 from criterium._checks import at_least
-from criterium.comparison.labels import parse, slug
-from criterium.data import Dataset, load
+from criterium._files import slug
+from criterium.comparison.labels import is_path, parse
+from criterium.engine.setup import Setup
 from criterium.objectives import Objective
 from criterium.training import Recipe
 
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_RECIPE = tuple(one.name for one in dataclasses.fields(Recipe))
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a finite number", (int, float)),
@@ -29,48 +29,6 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which data: the arguments of `criterium.data.load`."""
-
-    data: str = "digits"
-    data_dir: str | None = None
-    label: str | None = None
-    ood: str | None = None
-    validation: float = 0.2
-    hierarchy: str | None = None
-
-    def load(self) -> Dataset:
-        """Return the data, read once in a process."""
-        return _load(self)
-
-    def load_anew(self) -> Dataset:
-        """Return the data as they are now."""
-        _load.cache_clear()
-        return self.load()
-
-    def load_known(self, hashes: Mapping[str, str]) -> Dataset:
-        """Return the data with these hashes, read once in a process.
-
-        Raises:
-            ValueError: what is read has other hashes.
-
-        """
-        dataset = self.load()
-        if dataset.hashes != hashes:  # read for an earlier comparison in this process
-            dataset = self.load_anew()
-        parts = dataset.hashes.keys() | hashes.keys()
-        changed = sorted(part for part in parts if dataset.hashes.get(part) != hashes.get(part))
-        if changed:
-            raise ValueError(f"data: {self.data} changed since the comparison began: {', '.join(changed)}")
-        return dataset
-
-
-@functools.lru_cache(maxsize=1)
-def _load(source: Source) -> Dataset:
-    return load(**dataclasses.asdict(source))
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything needed to run a comparison again.
 
@@ -78,24 +36,18 @@ class Plan:
     own or settings of the `Recipe`; options that are given are not tuned.
     """
 
-    source: Source
+    setup: Setup
     model: str
     objectives: tuple[str, ...]
     seeds: tuple[int, ...]
     k: int
     tune: int
-    recipe: Recipe
-    device: str
-    precision: str
-    jobs: int
-    threads: int
     handed: Mapping[str, Objective | None] = field(default_factory=dict)
     """By label: objectives given as objects that no label leads back to; None until they are given again."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data."""
         at_least("tune", self.tune, 0)
-        at_least("jobs", self.jobs, 1)
         at_least("k", self.k, 1)
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
             if not values:
@@ -117,8 +69,14 @@ class Plan:
 
         """
         if label in self.handed:
-            return _changed(label, self.handed[label], setting, self.recipe)
-        return configure(label, setting, self.recipe)
+            return _changed(label, self.handed[label], setting, self.setup.recipe)
+        return configure(label, setting, self.setup.recipe)
+
+    @property
+    def code(self) -> list[str]:
+        """What the plan runs that neither criterium nor an installed package brings: paths and objects."""
+        paths = [label for label in self.objectives if is_path(label) or label in self.handed]
+        return [*paths, self.model] if ":" in self.model else paths
 
     @property
     def baseline(self) -> str:
@@ -128,9 +86,9 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON has it."""
         values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
-        values |= {"source": dataclasses.asdict(self.source), "recipe": dataclasses.asdict(self.recipe)}
-        found: dict[str, Any] = json.loads(json.dumps({**values, "handed": list(self.handed)}))
-        return found
+        values |= {"setup": self.setup.to_dict(), "handed": list(self.handed)}
+        written: dict[str, Any] = json.loads(json.dumps(values))
+        return written
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -139,8 +97,7 @@ class Plan:
             return cls(
                 **{
                     **values,
-                    "source": Source(**values["source"]),
-                    "recipe": Recipe(**values["recipe"]),
+                    "setup": Setup.from_dict(values["setup"]),
                     "objectives": tuple(values["objectives"]),
                     "seeds": tuple(values["seeds"]),
                     "handed": dict.fromkeys(values.get("handed", ())),
@@ -180,17 +137,17 @@ def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _check_kinds(owner: type, values: Mapping[str, Any]) -> None:
     """Check that values are of the kind that the field of the same name is annotated with."""
-    for field in dataclasses.fields(owner):
-        kinds = [_KINDS[kind] for kind in _annotation(field).split(" | ") if kind in _KINDS]
-        if kinds and field.name in values:
-            value = values[field.name]
+    for one in dataclasses.fields(owner):
+        kinds = [_KINDS[kind] for kind in _annotation(one).split(" | ") if kind in _KINDS]
+        if kinds and one.name in values:
+            value = values[one.name]
             types = tuple(each for _, every in kinds for each in every)
             fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
             if not fits or (isinstance(value, float) and not math.isfinite(value)):
                 expected = " or ".join(words for words, _ in kinds)
-                raise ValueError(f"{field.name}: got {json.dumps(value)}, expected {expected}")
+                raise ValueError(f"{one.name}: got {json.dumps(value)}, expected {expected}")
 
 
-def _annotation(field: dataclasses.Field[Any]) -> str:
+def _annotation(one: dataclasses.Field[Any]) -> str:
     """Return the annotation as it was written, whether the file postpones annotations or not."""
-    return field.type.__name__ if isinstance(field.type, type) else str(field.type)
+    return one.type.__name__ if isinstance(one.type, type) else str(one.type)

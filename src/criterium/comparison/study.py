@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from criterium._files import read_json
+from criterium.comparison.config import read_config
 from criterium.comparison.entrants import how_to_go_on
-from criterium.comparison.folder import read_config
 from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
@@ -42,12 +43,12 @@ class Study:
     results: tuple[dict[str, Any], ...]
     cost: dict[str, float]
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """What was to be done."""
         return Plan.from_dict(self.config["plan"])
 
-    @property
+    @cached_property
     def table(self) -> Table:
         """Objectives by metrics, with intervals, differences from the baseline and plain sentences."""
         plan = self.plan
@@ -107,6 +108,18 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
             result["metrics"] = measure(predictions, k=plan.k, hierarchy=hierarchy)
         results.append(result)
     return Study(root, config, tuple(results), known_cost(root))
+
+
+def tables_of(folders: Sequence[Path]) -> dict[str, Table]:
+    """Return the tables of finished comparisons, called after their data, and their models where need be."""
+    studies = [open_study(folder) for folder in folders]
+    names = [study.config["data"]["name"] for study in studies]
+    if len(set(names)) < len(names):
+        names = [f"{name}, {study.plan.model}" for name, study in zip(names, studies, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"runs: got {name} twice, expected each data set once")
+    return {name: study.table for name, study in zip(names, studies, strict=True)}
 
 
 def _hierarchy(config: Mapping[str, Any]) -> Hierarchy | None:
@@ -183,16 +196,18 @@ def _shown(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> d
     """Return the settings as the report shows them: flat enough to read."""
     plan, data = config["plan"], config["data"]
     classes = data["classes"] if len(data["classes"]) <= _NAMED else listed(data["classes"])
-    plain = {name: value for name, value in plan.items() if name not in ("source", "recipe")}
+    setup = dict(plan["setup"])
+    source, recipe = setup.pop("source"), setup.pop("recipe")
     return {
-        **plain,
-        "data": {**{n: v for n, v in plan["source"].items() if v is not None}, "classes": classes},
+        **{name: value for name, value in plan.items() if name != "setup"},
+        **setup,
+        "data": {**{n: v for n, v in source.items() if v not in (None, False)}, "classes": classes},
         "parts": {
             name: {"rows": count, "sha256": data["hashes"][name]} for name, count in data["rows"].items()
         },
         "settings chosen on validation rows": {
             row["objective"]: row["setting"] or "as published" for row in results
         },
-        "recipe": plan["recipe"],
+        "recipe": recipe,
         "machine": config["machine"],
     }

@@ -9,9 +9,11 @@ import numpy as np
 
 from criterium.data.array import Array
 from criterium.data.files import existing_file
+from criterium.data.limits import fits
 from criterium.data.raw import Rows
 
 _PIXELS = 3 * 32 * 32
+_LONGEST_NAMES = 2**16
 
 
 class Layout(NamedTuple):
@@ -53,7 +55,8 @@ def has_cifar(folder: Path, layout: Layout) -> bool:
 def class_names(folder: Path, layout: Layout) -> tuple[str, ...]:
     """Return the names of the classes, from the text file beside the records."""
     path = existing_file(folder / layout.names, "the names of the classes")
-    return tuple(path.read_text(encoding="utf-8", errors="replace").split())
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return tuple(file.read(_LONGEST_NAMES).split())
 
 
 def read_cifar(folder: Path, layout: Layout, part: str) -> Rows:
@@ -64,7 +67,9 @@ def read_cifar(folder: Path, layout: Layout, part: str) -> Rows:
 
 
 def _records(path: Path, label_bytes: int) -> Array:
-    contents = np.fromfile(existing_file(path, "records of CIFAR's binary version"), dtype=np.uint8)
+    existing_file(path, "records of CIFAR's binary version")
+    fits(f"{path}: its records", path.stat().st_size)
+    contents = np.fromfile(path, dtype=np.uint8)
     length = label_bytes + _PIXELS
     if len(contents) == 0 or len(contents) % length:
         raise ValueError(

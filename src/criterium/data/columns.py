@@ -6,73 +6,110 @@ index in `Column.categories`, NaN where a cell is missing, and `UNSEEN` for a ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from criterium.data.array import Array
-from criterium.data.raw import Column, listed
+from criterium.data.limits import fits
+from criterium.data.raw import Column, counted, listed
+from criterium.data.rounding import Rounding
 
 UNSEEN = -1.0
 
-
-@dataclass(frozen=True)
-class Numbers:
-    """Numbers, missing ones replaced by the training median, and whether they were missing."""
-
-    median: float
-    indicator: bool
-
-    def __call__(self, cells: Array) -> Array:
-        """Return the features (N, 1 or 2) of the cells (N,)."""
-        missing = np.isnan(cells)
-        filled = np.where(missing, self.median, cells)
-        return np.stack([filled, missing], axis=1) if self.indicator else filled[:, None]
-
-
-@dataclass(frozen=True)
-class Categories:
-    """One feature for each category seen in training, "missing" included; all 0 for any other."""
-
-    seen: Array
-    missing: bool
-
-    def __call__(self, cells: Array) -> Array:
-        """Return the features (N, number of categories) of the cells (N,)."""
-        hot = cells[:, None] == self.seen
-        return np.concatenate([hot, np.isnan(cells)[:, None]], axis=1) if self.missing else hot
+_VALUE, _MISSING, _CATEGORY = range(3)
+_BLOCK = 2**22  # cells that are turned into features at once
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The features of all columns, those left out that do not vary in training."""
+    """What each of F features is: the number, whether a cell is missing, or whether it is one category.
 
-    encodings: tuple[Numbers | Categories, ...]
-    varies: Array
+    Missing numbers become the training median. Categories are those seen in training; a cell of any other
+    has 0 in all of them.
+    """
+
+    titles: tuple[str, ...]
+    column: Array
+    kind: Array
+    fill: Array
+    code: Array
+    rounding: Rounding
 
     def __call__(self, cells: Array) -> Array:
-        """Return float32 features (N, F) of the cells (N, columns)."""
-        return np.concatenate(_blocks(self.encodings, cells), axis=1)[:, self.varies]
+        """Return float32 features (N, F) of the cells (N, columns).
+
+        Raises:
+            ValueError: a value is too large for float32 beside those of training.
+
+        """
+        features = np.empty((len(cells), len(self.column)), dtype=np.float32)
+        rows = max(1, _BLOCK // max(1, len(self.column)))
+        for start in range(0, len(cells), rows):
+            self._encode(cells[start : start + rows], features[start : start + rows])
+        return features
+
+    def _encode(self, cells: Array, features: Array) -> None:
+        value, missing = (np.flatnonzero(self.kind == kind) for kind in (_VALUE, _MISSING))
+        numbers = cells[:, self.column[value]]
+        titles = [self.titles[index] for index in self.column[value]]
+        features[:, value] = self.rounding(np.where(np.isnan(numbers), self.fill[value], numbers), titles)
+        features[:, missing] = np.isnan(cells[:, self.column[missing]])
+        for column, first, last in self._runs:
+            features[:, first:last] = 0
+            codes = self.code[first:last]
+            place = np.minimum(np.searchsorted(codes, cells[:, column]), last - first - 1)
+            row = np.flatnonzero(codes[place] == cells[:, column])
+            features[row, first + place[row]] = 1
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """The columns of categories, each with the first and the last of its features, sorted by code."""
+        category = np.flatnonzero(self.kind == _CATEGORY)
+        columns, first, length = np.unique(self.column[category], return_index=True, return_counts=True)
+        starts = category[first] if len(category) else first
+        return [(int(c), int(s), int(s + n)) for c, s, n in zip(columns, starts, length, strict=True)]
+
+    def take(self, kept: Array) -> Encoder:
+        """Return the encoder of some of the features."""
+        column, kind, fill, code = (of[kept] for of in (self.column, self.kind, self.fill, self.code))
+        return Encoder(self.titles, column, kind, fill, code, self.rounding.take(kept[self.kind == _VALUE]))
 
 
-def fit(columns: tuple[Column, ...], cells: Array) -> tuple[Encoder, list[str]]:
-    """Return the encoder of the training rows `cells` (N, columns), with notes for the reader."""
-    encodings = tuple(_fit_column(column, cells[:, i]) for i, column in enumerate(columns))
-    varies = [block.min(axis=0) != block.max(axis=0) for block in _blocks(encodings, cells)]
-    constant = [column.name for column, varying in zip(columns, varies, strict=True) if not varying.any()]
-    if len(constant) == len(columns):
+def fit(columns: Sequence[Column], cells: Array) -> tuple[Encoder, list[str]]:
+    """Return the encoder of the training rows `cells` (N, columns), with notes for the reader.
+
+    Features that do not vary in training are left out.
+    """
+    of, kinds, fills, codes = [], [], [], []
+    gaps = np.isnan(cells)
+    for index, column in enumerate(columns):
+        present = cells[~gaps[:, index], index]
+        if column.categories is None:
+            found = [(_VALUE, float(np.median(present)) if len(present) else 0.0, 0.0)]
+        else:
+            found = [(_CATEGORY, 0.0, code) for code in np.unique(present)]
+        if len(present) < len(cells):
+            found.append((_MISSING, 0.0, 0.0))
+        of += [index] * len(found)
+        for kind, fill, code in found:
+            kinds.append(kind)
+            fills.append(fill)
+            codes.append(code)
+    fits(f"data: {len(of):,} features of {counted(len(cells), 'row')}", 4 * len(of) * len(cells))
+    column_of, kind_of, fill_of = np.array(of), np.array(kinds), np.array(fills)
+    value = kind_of == _VALUE
+    numbers = cells[:, column_of[value]]
+    rounding = Rounding.fit(np.where(np.isnan(numbers), fill_of[value], numbers))
+    titles = tuple(column.title for column in columns)
+    encoder = Encoder(titles, column_of, kind_of, fill_of, np.array(codes), rounding)
+    features = encoder(cells)
+    varies = features.min(axis=0) != features.max(axis=0)
+    if not varies.any():
         raise ValueError("data: no column varies over the training rows, expected at least one that does")
-    notes = [f"Columns left out, constant in training: {listed(constant)}."] if constant else []
-    return Encoder(encodings, np.concatenate(varies)), notes
-
-
-def _fit_column(column: Column, cells: Array) -> Numbers | Categories:
-    present = cells[~np.isnan(cells)]
-    missing = len(present) < len(cells)
-    if column.categories is not None:
-        return Categories(np.unique(present), missing)
-    return Numbers(float(np.median(present)) if len(present) else 0.0, missing)
-
-
-def _blocks(encodings: tuple[Numbers | Categories, ...], cells: Array) -> list[Array]:
-    return [encode(cells[:, i]).astype(np.float32) for i, encode in enumerate(encodings)]
+    constant = np.setdiff1d(np.arange(len(columns)), column_of[varies])
+    names = [titles[index] for index in constant]
+    notes = [f"Columns left out, constant in training: {listed(names)}."] if names else []
+    return encoder.take(varies), notes

@@ -7,11 +7,16 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from criterium.data.array import Array
 from criterium.data.columns import fit
 from criterium.data.dataset import Dataset, assemble, content_hash
+from criterium.data.files import one_line
 from criterium.data.hierarchy import Hierarchy
+from criterium.data.neighbours import near_note
 from criterium.data.raw import Raw
+from criterium.data.rounding import Rounding
 from criterium.data.splits import split
 
 
@@ -79,12 +84,22 @@ class Contents:
         """
         if isinstance(repeat, bool) or not isinstance(repeat, int) or repeat < 0:
             raise ValueError(f"repeat: got {repeat!r}, expected a whole number of at least 0")
+        with one_line(self.name):
+            return self._dataset(repeat)
+
+    def _dataset(self, repeat: int) -> Dataset:
         parts, notes = split(self.raw, self.validation, 0 if self.same_split else repeat)
         ood, fit_notes = self.ood, list[str]()
         if self.raw.columns is not None:
             encode, fit_notes = fit(self.raw.columns, parts["train"].inputs)
             parts = {part: replace(rows, inputs=encode(rows.inputs)) for part, rows in parts.items()}
             ood = None if self.ood is None else encode(self.ood)
+        elif parts["train"].inputs.dtype == np.float64:
+            rounding = Rounding.fit(parts["train"].inputs)
+            parts = {part: replace(rows, inputs=rounding(rows.inputs)) for part, rows in parts.items()}
+            ood = None if self.ood is None else rounding(self.ood)
+        if parts["train"].groups is None:
+            fit_notes += near_note(parts["train"].inputs, parts["test"].inputs)
         return assemble(
             self.name,
             self.raw.classes,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from criterium.data.array import Array
-from criterium.data.files import reason
-from criterium.data.raw import Raw, Rows
+from criterium.data.images import read_image as _read_image
+from criterium.data.images import read_shape
+from criterium.data.limits import MOST_PIXELS, fits
+from criterium.data.raw import Raw, Rows, counted
 
 _PARTS = ("train", "test", "val")
-_GREY = ("1", "L", "LA", "La")
-_DEEP = ("I", "F")  # and I;16: more than 8 bits a channel, which a conversion to 8 bits would clip
+_NOTES = {
+    "turned": "turned upright, as their EXIF orientation says",
+    "on white": "laid on white where they are transparent",
+    "first of several": "read as the first of several pictures in their file",
+}
 
 
-def read_folder(folder: Path) -> Raw:
+def read_folder(folder: Path, max_pixels: int = MOST_PIXELS) -> Raw:
     """Return the images under `folder`, or under its train/, test/ and val/ if those hold class folders."""
     if not folder.is_dir():
         raise ValueError(
@@ -27,26 +32,26 @@ def read_folder(folder: Path) -> Raw:
         raise ValueError(f"{folder}: has no sub-folders, expected one of images for each class")
     given = [name for name in names if name in _PARTS and _subfolders(folder / name)]
     if not given:
-        return _read_parts({"train": folder})
+        return _read_parts({"train": folder}, max_pixels)
     if not {"train", "test"} <= set(given) or set(names) - set(_PARTS):
         raise ValueError(
             f"{folder}: has the sub-folders {', '.join(names)}, of which {' and '.join(given)} hold folders;"
             " expected either one sub-folder of images for each class, or train, test and optionally val"
         )
-    return _read_parts({name: folder / name for name in given})
+    return _read_parts({name: folder / name for name in given}, max_pixels)
 
 
-def _read_parts(folders: dict[str, Path]) -> Raw:
+def _read_parts(folders: dict[str, Path], max_pixels: int) -> Raw:
     files = {part: _files(folder) for part, folder in folders.items()}
     classes = tuple(sorted({path.parent.name for paths in files.values() for path in paths}))
     number = {name: index for index, name in enumerate(classes)}
-    images = _read_images([path for paths in files.values() for path in paths])
+    images, notes = _read_images([path for paths in files.values() for path in paths], max_pixels)
     rows = {}
     for part, paths in files.items():
         targets = np.array([number[path.parent.name] for path in paths], dtype=np.int64)
         rows[part] = Rows(images[: len(paths)], targets)
         images = images[len(paths) :]
-    return Raw(classes, rows["train"], rows.get("val"), rows.get("test"))
+    return Raw(classes, rows["train"], rows.get("val"), rows.get("test"), notes=notes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -59,31 +64,24 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _read_images(paths: list[Path]) -> Array:
-    """Return images (N, C, H, W), all in colour where one is."""
-    images = [_read_image(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape[:2] != images[0].shape[:2]:
-            first, other = (f"{array.shape[1]}x{array.shape[0]}" for array in (images[0], image))
+def _read_images(paths: list[Path], max_pixels: int) -> tuple[Array, tuple[str, ...]]:
+    """Return images (N, C, H, W), all in colour where one is, and notes."""
+    shapes = [read_shape(path, max_pixels) for path in paths]
+    for path, shape in zip(paths, shapes, strict=True):
+        if shape[:2] != shapes[0][:2]:
+            first, other = (f"{width}x{height}" for height, width, _ in (shapes[0], shape))
             raise ValueError(
                 f"{path}: has {other} pixels but {paths[0]} has {first}, expected images of one size"
             )
-    channels = max(image.shape[2] for image in images)
-    pixels = np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
-    return pixels.transpose(0, 3, 1, 2)
-
-
-def _read_image(path: Path) -> Array:
-    """Return an image (H, W, 1) or (H, W, 3)."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(_DEEP):
-                raise ValueError(f"its mode {image.mode} has more than 8 bits a channel")
-            pixels = np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
-    # Pillow's readers of broken files raise SyntaxError and ValueError too.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {reason(error)}; expected an image of 8 bits a channel") from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    height, width, _ = shapes[0]
+    channels = max(shape.channels for shape in shapes)
+    size = (len(paths), channels, height, width)
+    fits(f"{paths[0].parent.parent}: {counted(len(paths), 'image')}", int(np.prod(size, dtype=object)))
+    images, found = np.empty(size, dtype=np.uint8), Counter[str]()
+    for index, path in enumerate(paths):
+        images[index] = _read_image(path, found, max_pixels).transpose(2, 0, 1)
+    notes = [f"{counted(found[what], 'image')} {words}." for what, words in _NOTES.items() if found[what]]
+    return images, tuple(notes)
 
 
 def _subfolders(folder: Path) -> list[Path]:

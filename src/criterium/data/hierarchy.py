@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,10 @@ Hierarchy = tuple[tuple[str, ...], ...]
 """For each class the names on its way down from the root, without the root; the last is the class itself."""
 
 BUILT_IN = "cifar100"
+
+_LARGEST = 2**26  # bytes of a file, some hundred times those of the largest trees that people use
+_DEEPEST = 10**7  # names on all ways together
+_JSON_FORM = 'expected an object {"class": "parent", ...} of names'
 
 _SUPERCLASSES = {
     "aquatic_mammals": "beaver dolphin otter seal whale",
@@ -70,8 +76,7 @@ def read_hierarchy(source: str, classes: Sequence[str], known: Collection[str] |
 
     """
     links = _built_in() if source == BUILT_IN else _read(source)
-    for name in links:  # a circle above any name is told first: it makes nonsense of the rest
-        _way(name, links)
+    _refuse_circles(links)  # told first: a circle makes nonsense of the rest
     names = {*classes, *(known or ())}
     parents = {link.parent for link in links.values()}
     if source != BUILT_IN:
@@ -87,7 +92,7 @@ def read_hierarchy(source: str, classes: Sequence[str], known: Collection[str] |
             f"hierarchy: {source} lacks the class {missing[0]!r}{more}, expected the parent of each class"
             + nearest(missing[0], sorted(links))
         )
-    found = _without_root([_way(name, links) for name in classes])
+    found = _without_root(_ways(classes, links))
     if not levels(found):
         raise ValueError(
             f"hierarchy: {source} holds no group of some but not all classes, expected one at least"
@@ -133,8 +138,11 @@ def _read(source: str) -> dict[str, _Link]:
             f"hierarchy: got {source!r}, expected a .csv or .json file or {BUILT_IN!r}"
             + nearest(source, [BUILT_IN])
         )
+    existing_file(path, "a .csv or .json file of classes and their parents")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise ValueError(f"{path}: holds {size:,} bytes, expected at most {_LARGEST:,}")
     try:
-        text = existing_file(path, "a .csv or .json file of classes and their parents").read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start})") from error
     links: dict[str, _Link] = {}
@@ -166,29 +174,53 @@ def _json_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
         pairs = json.loads(text, object_pairs_hook=list)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: is nested too deeply, {_JSON_FORM}") from error
     if not text.lstrip().startswith("{") or not all(isinstance(parent, str) for _, parent in pairs):
-        raise ValueError(f'{path}: got other JSON, expected an object {{"class": "parent", ...}} of names')
+        raise ValueError(f"{path}: got other JSON, {_JSON_FORM}")
     # Every string of such an object is a name or its parent, in turns.
     starts = [token.start() for token in re.finditer(r'"(?:[^"\\]|\\.)*"', text)][::2]
-    lines = [text.count("\n", 0, start) + 1 for start in starts]
+    ends = [mark.start() for mark in re.finditer("\n", text)]
+    lines = [bisect_left(ends, start) + 1 for start in starts]
     return [(line, [name.strip(), parent.strip()]) for line, (name, parent) in zip(lines, pairs, strict=True)]
 
 
-def _way(name: str, links: dict[str, _Link]) -> tuple[str, ...]:
-    """Return the names from the topmost parent down to `name`."""
-    way = [name]
-    while way[-1] in links:
-        link = links[way[-1]]
-        if link.parent in way:
-            circle = " -> ".join([*way[way.index(link.parent) :], link.parent])
-            raise ValueError(f"{link.where}: {link.parent!r} is its own ancestor: {circle}")
-        way.append(link.parent)
-    return tuple(reversed(way))
+def _refuse_circles(links: dict[str, _Link]) -> None:
+    clear: set[str] = set()  # what is known to lead to the top
+    for start in links:
+        way: dict[str, None] = {}
+        name = start
+        while name in links and name not in clear:
+            way[name] = None
+            link = links[name]
+            if link.parent in way:
+                circle = [*dropwhile(link.parent.__ne__, way), link.parent]
+                told = " -> ".join(circle if len(circle) < 20 else [*circle[:9], "...", *circle[-9:]])
+                raise ValueError(f"{link.where}: {link.parent!r} is its own ancestor: {told}")
+            name = link.parent
+        clear |= way.keys()
+
+
+def _ways(classes: Sequence[str], links: dict[str, _Link]) -> list[tuple[str, ...]]:
+    """Return for each class the names from the topmost parent down to it."""
+    ways, total = [], 0
+    for name in classes:
+        way = [name]
+        while way[-1] in links:
+            way.append(links[way[-1]].parent)
+        total += len(way)
+        if total > _DEEPEST:
+            raise ValueError(
+                f"hierarchy: {len(classes):,} classes hang {len(way):,} deep, expected at most"
+                f" {_DEEPEST:,} names on all their ways from the root"
+            )
+        ways.append(tuple(reversed(way)))
+    return ways
 
 
 def _without_root(ways: Sequence[tuple[str, ...]]) -> Hierarchy:
     """Return the ways without what all of them begin with, but with the class itself."""
-    shared = 0
-    while all(len(way) > shared + 1 and way[shared] == ways[0][shared] for way in ways):
+    shared, most = 0, min(map(len, ways)) - 1
+    while shared < most and len({way[shared] for way in ways}) == 1:
         shared += 1
     return tuple(way[shared:] for way in ways)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from criterium.data.array import Array
+from criterium.data.files import contents, reason
 from criterium.data.raw import Rows
 
 
@@ -40,20 +40,20 @@ def _read(folder: Path, stem: str, dimensions: int) -> tuple[Path, Array]:
     if path is None:
         raise ValueError(f"{folder}: no file {stem}-idx{dimensions}-ubyte or {stem}-idx{dimensions}-ubyte.gz")
     try:
-        contents = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        found = contents(path)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}), expected an IDX file") from error
+        raise ValueError(f"{path}: cannot be read ({reason(error)}), expected an IDX file") from error
     # Two zero bytes, 0x08 for unsigned bytes, the number of dimensions, then each of their sizes.
     start = 4 + 4 * dimensions
-    if len(contents) < start or contents[:4] != bytes((0, 0, 8, dimensions)):
+    if len(found) < start or found[:4] != bytes((0, 0, 8, dimensions)):
         raise ValueError(
-            f"{path}: starts with {contents[:4].hex() or 'nothing'}, expected 0000080{dimensions}, an IDX"
+            f"{path}: starts with {found[:4].hex() or 'nothing'}, expected 0000080{dimensions}, an IDX"
             f" file of unsigned bytes in {dimensions} dimension{'s' * (dimensions > 1)}"
         )
-    shape = struct.unpack(f">{dimensions}I", contents[4:start])
-    if len(contents) - start != math.prod(shape):
+    shape = struct.unpack(f">{dimensions}I", found[4:start])
+    if len(found) - start != math.prod(shape):
         raise ValueError(
-            f"{path}: holds {len(contents) - start} bytes of data, expected {math.prod(shape)}"
+            f"{path}: holds {len(found) - start} bytes of data, expected {math.prod(shape)}"
             f" for the shape {shape} of its header"
         )
-    return path, np.frombuffer(contents, dtype=np.uint8, offset=start).reshape(shape).copy()
+    return path, np.frombuffer(found, dtype=np.uint8, offset=start).reshape(shape).copy()

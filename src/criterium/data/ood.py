@@ -9,6 +9,7 @@ from torch import Tensor
 from criterium._checks import nearest
 from criterium.data.array import Array
 from criterium.data.keys import row_keys
+from criterium.data.names import split_names
 from criterium.data.raw import Raw, Rows, keep_classes, listed
 
 
@@ -17,7 +18,7 @@ def hold_out(raw: Raw, wanted: str) -> tuple[Raw, Array, str]:
 
     The inputs are the test rows of a source that has a test part, otherwise all rows of the classes.
     """
-    held = sorted({_class_index(raw.classes, name.strip()) for name in wanted.split(",")})
+    held = sorted({_class_index(raw.classes, name) for name in split_names(wanted, raw.classes)})
     kept = np.setdiff1d(np.arange(len(raw.classes)), held)
     if len(left := np.intersect1d(kept, raw.train.targets)) < 2:
         raise ValueError(
@@ -28,7 +29,8 @@ def hold_out(raw: Raw, wanted: str) -> tuple[Raw, Array, str]:
     inputs = rows.inputs[np.isin(rows.targets, held)]
     if len(inputs) == 0:
         raise ValueError(f"ood: got 'classes:{wanted}', which have no test rows, expected at least one")
-    names = " and ".join(raw.classes[index] for index in held)
+    *others, last = [raw.classes[index] for index in held]
+    names = f"{listed(others)} and {last}" if others else last
     many = len(held) > 1
     note = (
         f"Class{'es' * many} {names} {'were' if many else 'was'} left out of training"
@@ -49,7 +51,7 @@ def match_form(source: str, inputs: Array, like: Array) -> tuple[Array, list[str
             raise ValueError(
                 f"ood: {source} holds {inputs.shape[1]} features, expected {like.shape[1]} as in the data"
             )
-        return inputs, []
+        return inputs.astype(like.dtype), []
     images, notes = torch.from_numpy(inputs), []
     if images.shape[1] != like.shape[1]:
         images = _to_grey(images) if like.shape[1] == 1 else images.expand(-1, 3, -1, -1)

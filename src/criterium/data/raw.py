@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,10 +14,21 @@ from criterium.data.keys import row_keys, together
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers or, where `categories` is set, of categories."""
+    """A column of numbers or, where `categories` is set, of categories.
+
+    Numbers are held less `origin`, which is set for integers that float64 cannot tell apart otherwise. A
+    `part` of a date is a column of its own.
+    """
 
     name: str
     categories: tuple[str, ...] | None = None
+    origin: int = 0
+    part: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for a reader."""
+        return self.name if self.part is None else f"{self.name} ({self.part})"
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,9 @@ class Rows:
 class Raw:
     """The contents of a source; `train` holds all rows where the source has no `test`.
 
-    Inputs are uint8 images (N, C, H, W) or float32 features (N, F); where `columns` is set they are
-    the cells of a table (see `criterium.data.columns`), which features are made from after the split.
+    Inputs are uint8 images (N, C, H, W) or features (N, F), float32 or float64; where `columns` is set they
+    are the cells of a table (see `criterium.data.columns`), which features are made from after the split.
+    `origin` (F,) was subtracted from features that are large integers.
     """
 
     classes: tuple[str, ...]
@@ -63,6 +76,7 @@ class Raw:
     test: Rows | None = None
     ood: Array | None = None
     columns: tuple[Column, ...] | None = None
+    origin: Array | None = None
     notes: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, Rows]:
@@ -106,6 +120,12 @@ def check_classes(raw: Raw) -> Raw:
     return raw if len(trained) == len(raw.classes) else keep_classes(raw, trained)
 
 
+def shown(text: str, most: int = 60) -> str:
+    """Return a name in quotes, shortened, in plain characters where it has others that cannot be seen."""
+    short = text if len(text) <= most else f"{text[:most]}..."
+    return repr(short) if short.isprintable() and unicodedata.is_normalized("NFC", short) else ascii(short)
+
+
 def counted(number: int, thing: str) -> str:
     """Return ``"1 row"`` or ``"2 rows"``."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
@@ -114,4 +134,4 @@ def counted(number: int, thing: str) -> str:
 def listed(names: list[str], most: int = 10) -> str:
     """Return names for a note, the first few of many."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return ", ".join(name if len(name) <= 200 else f"{name[:200]}..." for name in names[:most]) + rest

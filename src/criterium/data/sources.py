@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from criterium._checks import choice
+from criterium._checks import at_least, choice
 from criterium.data.array import Array
 from criterium.data.catalogue import SOURCES
 from criterium.data.contents import Contents
 from criterium.data.dataset import Dataset
+from criterium.data.files import one_line
 from criterium.data.folder import read_folder
 from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
+from criterium.data.limits import MOST_PIXELS
 from criterium.data.npz import npz_test_inputs, read_npz
 from criterium.data.official import OFFICIAL, official_test_inputs, read_official
 from criterium.data.ood import check_ood, hold_out, match_form
 from criterium.data.raw import Raw, Rows, check_classes
 from criterium.data.splits import test_on_latest
-from criterium.data.tables import read_table, read_table_cells
+from criterium.data.tables import TableOptions, read_table, read_table_cells
 
 _TABLES = ("parquet", "csv")
 
@@ -49,6 +51,14 @@ class Source:
         time: the column of a table by which rows are ordered: the latest 20 % are the test part, and the
             column is no feature.
         same_split: whether all repeats are split as the first one.
+        drop: the columns of a table to leave out, as ``"A,B"``.
+        missing: what stands for a missing number or label in a table, as ``"?,unknown"``, in any case. By
+            default the usual words do among numbers, and only an empty cell does among labels.
+        separator: what stands between the cells of a CSV file; by default it is found out, as `encoding` is.
+        decimal: ``","`` if a comma in the numbers of a CSV file is a decimal one, ``"."`` if it is none; by
+            default it is judged column by column.
+        encoding: the encoding of a CSV file.
+        max_pixels: the most pixels that one image of a folder may have.
 
     """
 
@@ -61,6 +71,12 @@ class Source:
     groups: str | None = None
     time: str | None = None
     same_split: bool = False
+    drop: str | None = None
+    missing: str | None = None
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    max_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading; paths become text."""
@@ -70,11 +86,26 @@ class Source:
         if not 0 < self.validation < 1:
             raise ValueError(f"validation: got {self.validation!r}, expected a number between 0 and 1")
         kind, _ = _parse("data", self.data, [])
-        for name in ("label", "groups", "time"):
-            if (column := getattr(self, name)) is not None and kind not in _TABLES:
+        for name, value in asdict(self.table_options).items():
+            if value is not None and kind not in _TABLES:
                 raise ValueError(
-                    f"{name}: got {column!r} for {self.data}, expected it only with {' or '.join(_TABLES)}"
+                    f"{name}: got {value!r} for {self.data}, expected it only with {' or '.join(_TABLES)}"
                 )
+        if self.data_dir is not None and not {kind, str(self.ood).partition(":")[0]} & set(OFFICIAL):
+            raise ValueError(
+                f"data_dir: got {self.data_dir!r} for {self.data}, expected it only with"
+                f" {' or '.join(OFFICIAL)}"
+            )
+        at_least("max_pixels", self.max_pixels, 1)
+        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            raise ValueError(f"separator: got {self.separator!r}, expected one character, such as ';'")
+        if self.decimal is not None:
+            choice("decimal", self.decimal, [".", ","])
+
+    @property
+    def table_options(self) -> TableOptions:
+        """What concerns tables."""
+        return TableOptions(**{field.name: getattr(self, field.name) for field in fields(TableOptions)})
 
     def read(self) -> Contents:
         """Return the contents of the source, all files read and checked.
@@ -83,6 +114,10 @@ class Source:
             ValueError: in one line, what in which file was wrong and what was expected.
 
         """
+        with one_line(self.data):
+            return self._contents()
+
+    def _contents(self) -> Contents:
         folder = None if self.data_dir is None else Path(self.data_dir).expanduser()
         raw = _read(self, folder)
         named, notes = raw.classes, []
@@ -94,7 +129,7 @@ class Source:
             raw, ood, note = hold_out(raw, wanted.removeprefix("classes:"))
             notes = [note]
         elif wanted != "none":
-            ood, notes = _read_ood(wanted, raw, folder)
+            ood, notes = _read_ood(wanted, raw, self, folder)
         notes += raw.notes
         if raw.train.times is not None and len(raw.train):
             raw, note = test_on_latest(raw, raw.train.times)
@@ -128,6 +163,12 @@ class SourceOptions(TypedDict, total=False):
     groups: str | None
     time: str | None
     same_split: bool
+    drop: str | None
+    missing: str | None
+    separator: str | None
+    decimal: str | None
+    encoding: str | None
+    max_pixels: int
 
 
 def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
@@ -182,13 +223,13 @@ def _read(source: Source, data_dir: Path | None) -> Raw:
     if kind in OFFICIAL:
         return read_official(kind, data_dir)
     if kind in _TABLES:
-        return read_table(path, kind, source.label, source.groups, source.time)
+        return read_table(path, kind, source.table_options)
     if kind == "npz":
         return read_npz(path)
-    return read_folder(path) if kind == "folder" else _read_digits()
+    return read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
 
 
-def _read_ood(ood: str, raw: Raw, data_dir: Path | None) -> tuple[Array, list[str]]:
+def _read_ood(ood: str, raw: Raw, source: Source, data_dir: Path | None) -> tuple[Array, list[str]]:
     """Return the inputs of another source in the form of those in `raw`, with notes."""
     if ood == "array":
         if raw.ood is None:
@@ -199,14 +240,14 @@ def _read_ood(ood: str, raw: Raw, data_dir: Path | None) -> tuple[Array, list[st
         wanted = "a table with the same columns" if kind not in _TABLES else "no table, as the data is none"
         raise ValueError(f"ood: got {ood!r}, expected {wanted}")
     if raw.columns is not None:
-        return read_table_cells(path, kind, raw.columns), []
+        return read_table_cells(path, kind, raw.columns, source.table_options), []
     if kind in OFFICIAL:
         inputs = official_test_inputs(kind, data_dir)
     elif kind == "npz":
-        inputs = npz_test_inputs(path)
+        inputs = npz_test_inputs(path, raw.origin)
     else:
-        source = read_folder(path) if kind == "folder" else _read_digits()
-        inputs = (source.train if source.test is None else source.test).inputs
+        other = read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
+        inputs = (other.train if other.test is None else other.test).inputs
     return match_form(ood, inputs, raw.train.inputs)
 
 

@@ -1,197 +1,186 @@
-"""Sources of tables: Parquet and CSV files, read by Arrow."""
+"""Sources of tables: rows of a Parquet or CSV file, their labels, groups and times, and what is noted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from criterium._checks import choice, nearest
 from criterium.data.array import Array
-from criterium.data.columns import UNSEEN
-from criterium.data.files import existing_file, reason
+from criterium.data.cells import Reader, group_numbers, is_number, is_text, kind_name, moments, plain
+from criterium.data.csv_file import read_csv
+from criterium.data.labels import number_classes, text_classes
+from criterium.data.limits import CELL, fits
+from criterium.data.names import split_names
+from criterium.data.parquet_file import read_parquet
 from criterium.data.raw import Column, Raw, Rows, counted, listed
+from criterium.data.suspects import column_notes
+from criterium.data.text import MISSING, trimmed
 
-MOST_CATEGORIES = 1000
-"""A text column with more values is an identifier or free text: too wide as one feature a value."""
+_NO_NAME = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?)?")
 
 
-def read_table(
-    path: Path, form: str, label: str | None, groups: str | None = None, time: str | None = None
-) -> Raw:
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is read; see `criterium.data.Source`."""
+
+    label: str | None = None
+    groups: str | None = None
+    time: str | None = None
+    drop: str | None = None
+    missing: str | None = None
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+
+    @property
+    def tokens(self) -> frozenset[str]:
+        """What stands for a missing cell, in lower case."""
+        if self.missing is None:
+            return MISSING
+        return frozenset(token.strip().lower() for token in self.missing.split(","))
+
+
+def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     """Return the rows of a ``"parquet"`` or ``"csv"`` file, classes in the order of their labels."""
-    table = _read(path, form)
-    if label is None:
-        raise ValueError(f"label: not given, expected a column of {path}: {', '.join(table.column_names)}")
-    roles: dict[str, str] = {}
-    for role, name in (("label", label), ("groups", groups), ("time", time)):
-        if name in roles:
-            raise ValueError(
-                f"got column {name!r} as {roles[name]} and as {role}, expected different columns"
-            )
-        if name is not None:
-            roles[choice(role, name, table.column_names)] = role
-    labelled = table.filter(pc.invert(pc.is_null(table[label], nan_is_null=True)))
-    notes = []
-    if dropped := len(table) - len(labelled):
-        notes.append(f"{dropped} rows without a label were left out.")
-    if len(labelled) == 0:
-        raise ValueError(f"{path}: column {label!r} holds no labels")
-    classes, targets = _labels(path, labelled[label], label)
-    inputs = labelled.drop_columns(list(roles))
-    columns = [_column(path, inputs[name], name) for name in inputs.column_names]
-    wide = [column for column in columns if len(column.categories or ()) > MOST_CATEGORIES]
-    if wide:
-        names = listed([column.name for column in wide])
-        notes.append(f"Columns left out, text of more than {MOST_CATEGORIES:,} different values: {names}.")
-    kept = tuple(column for column in columns if column not in wide)
-    if not kept:
+    file = _open(path, form, options)
+    roles = _roles(path, file.names, options)
+    label = plain(file.column(roles["label"]), path)
+    labelled = _has_label(label, form, options)
+    if not labelled.any():
+        raise ValueError(f"{path}: column {roles['label']!r} holds no labels")
+    notes = list(file.notes)
+    if dropped := int((~labelled).sum()):
+        notes.append(f"{counted(dropped, 'row')} without a label were left out.")
+        file, label = file.take(labelled), label.filter(pa.array(labelled))
+    classes, targets, label_notes = _classes(path, label, roles["label"])
+
+    reader = Reader(path, form == "csv", options.tokens, options.decimal)
+    left_out = {*roles.values(), *_dropped(options.drop, file.names)}
+    for name in file.names:
+        if name in left_out:
+            continue
+        if name in file.index or (name in file.unnamed and _numbers_rows(file.column(name))):
+            reader.left_out.setdefault("a row index", []).append(name)
+        else:
+            reader.add(name, file.column(name))
+    if not reader.columns:
         raise ValueError(
-            f"{path}: holds no columns to predict {label!r} from, expected numbers or categories"
+            f"{path}: holds no columns to predict {roles['label']!r} from, expected numbers or categories"
+            + "".join(f"; {note.removesuffix('.')}" for note in reader.notes())
         )
-    rows = Rows(
-        _cells(path, inputs, kept),
-        targets,
-        None if groups is None else _groups(labelled[groups]),
-        None if time is None else _times(path, labelled[time], time),
-    )
-    return Raw(classes, rows, columns=kept, notes=tuple(notes))
+    columns, cells = tuple(reader.columns), np.stack(reader.cells, axis=1)
+    groups = group_numbers(path, file.column(roles["groups"]), form == "csv") if "groups" in roles else None
+    times = None
+    if "time" in roles:
+        times = moments(path, file.column(roles["time"]), roles["time"], form == "csv")
+    notes += [*label_notes, *reader.notes(), *column_notes(columns, cells, targets)]
+    return Raw(classes, Rows(cells, targets, groups, times), columns=columns, notes=tuple(notes))
 
 
-def read_table_cells(path: Path, form: str, columns: tuple[Column, ...]) -> Array:
+def read_table_cells(path: Path, form: str, columns: tuple[Column, ...], options: TableOptions) -> Array:
     """Return the cells of another table with the same columns; it needs no labels."""
-    table = _read(path, form)
+    file = _open(path, form, options)
+    reader = Reader(path, form == "csv", options.tokens, options.decimal)
+    held = set(file.names)
     for column in columns:
-        if column.name not in table.column_names:
+        if column.name not in held:
             raise ValueError(
                 f"{path}: has no column {column.name!r} as the training data has, only"
-                f" {', '.join(table.column_names)}{nearest(column.name, table.column_names)}"
+                f" {listed(file.names, 50)}{nearest(column.name, file.names)}"
             )
-    return _cells(path, table, columns)
+    return np.stack([reader.known(c.title, file.column(c.name), c) for c in columns], axis=1)
 
 
-def _read(path: Path, form: str) -> Any:
-    existing_file(path, f"a table in {form} format")
-    try:
-        if form == "parquet":
-            with pyarrow.parquet.ParquetFile(path) as file:
-                table = file.read()
-        else:
-            # Arrow infers the types from the first block: let that be the whole file.
-            block = min(max(path.stat().st_size, 1), 2**31 - 1)
-            table = pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(block_size=block),
-                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as {form} ({reason(error)})") from error
-    names = table.column_names
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path}: has more than one column {repeated[0]!r}, expected different names")
-    return table
+@dataclass(frozen=True)
+class _File:
+    """A table with the names of its columns, and which of these may be no more than a row index."""
+
+    table: Any
+    names: list[str]
+    index: set[str]
+    unnamed: set[str]
+    notes: tuple[str, ...]
+
+    def column(self, name: str) -> Any:
+        return self.table.column(self._position[name])
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.names)}
+
+    def take(self, rows: Array) -> _File:
+        return replace(self, table=self.table.filter(pa.array(rows)))
 
 
-def _labels(path: Path, column: Any, name: str) -> tuple[tuple[str, ...], Array]:
-    """Return the sorted class names and a class index for each row."""
-    if not (_is_text(column.type) or _is_number(column.type)):
-        raise ValueError(f"{path}: column {name!r} has type {column.type}, expected text or whole numbers")
-    values = _plain(column).to_numpy()
-    if values.dtype.kind == "f":
-        whole = (values == np.floor(values)) & (np.abs(values) < 2**53)
-        if not whole.all():
-            raise ValueError(
-                f"{path}: column {name!r} holds the label {values[~whole][0]}, expected text or whole numbers"
-            )
-        values = values.astype(np.int64)
-    names, targets = np.unique(values, return_inverse=True)
-    return tuple(map(str, names)), targets.astype(np.int64)
+def _open(path: Path, form: str, options: TableOptions) -> _File:
+    index: set[str] = set()
+    notes: list[str] = []
+    if form == "csv":
+        table, notes = read_csv(path, options.separator, options.encoding)
+    else:
+        table, index = read_parquet(path)
+    rows, columns = table.shape
+    fits(f"{path}: {rows:,} rows of {columns:,} columns", CELL * rows * columns)
+    names = [name or f"column {position + 1}" for position, name in enumerate(table.column_names)]
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise ValueError(f"{path}: has more than one column {name!r}, expected different names")
+    given = zip(names, table.column_names, strict=True)
+    unnamed = {name for name, written in given if _NO_NAME.fullmatch(written)}
+    return _File(table, names, index, unnamed, tuple(notes))
 
 
-def _groups(column: Any) -> Array:
-    """Return a number for each row, the same for rows of one group; a row without one is on its own."""
-    codes = _plain(column).combine_chunks().dictionary_encode().indices
-    numbers = codes.to_numpy(zero_copy_only=False).astype(np.float64)
-    alone = np.isnan(numbers)
-    numbers[alone] = np.arange(alone.sum()) + (np.nanmax(numbers, initial=-1) + 1)
-    whole: Array = numbers.astype(np.int64)
-    return whole
+def _roles(path: Path, names: list[str], options: TableOptions) -> dict[str, str]:
+    """Return the columns that are no features, by what they are."""
+    if options.label is None:
+        raise ValueError(f"label: not given, expected a column of {path}: {listed(names, 50)}")
+    roles: dict[str, str] = {}
+    for role in ("label", "groups", "time"):
+        name = getattr(options, role)
+        if name is None:
+            continue
+        for other in (other for other, taken in roles.items() if taken == name):
+            raise ValueError(f"{role}: got the column {name!r}, which is the {other} already")
+        roles[role] = choice(role, name, names)
+    return roles
 
 
-def _times(path: Path, column: Any, name: str) -> Array:
-    """Return numbers that rise with time."""
-    kind = column.type
-    if column.null_count:
-        raise ValueError(f"{path}: column {name!r} has {counted(column.null_count, 'row')} without a time")
-    if pa.types.is_temporal(kind):
-        wide = pa.int32() if pa.types.is_date32(kind) or pa.types.is_time32(kind) else pa.int64()
-        column = column.cast(wide)
-    elif not _is_number(kind):
-        raise ValueError(f"{path}: column {name!r} has type {kind}, expected numbers, dates or times")
-    times: Array = _plain(column).to_numpy()
-    return times
+def _dropped(drop: str | None, names: list[str]) -> set[str]:
+    return {choice("drop", name, names) for name in split_names(drop, names)} if drop else set()
 
 
-def _column(path: Path, column: Any, name: str) -> Column:
-    if _is_text(column.type):
-        return Column(name, tuple(sorted(pc.unique(_plain(column)).drop_null().to_pylist())))
-    if _is_number(column.type):
-        return Column(name)
-    raise ValueError(f"{path}: column {name!r} has type {column.type}, expected numbers, text or booleans")
+def _has_label(label: Any, form: str, options: TableOptions) -> Array:
+    if is_text(label.type):
+        texts = trimmed(label) if form == "csv" else pc.if_else(pc.is_valid(trimmed(label)), label, None)
+        held: Array = texts.is_valid().to_numpy(zero_copy_only=False)
+        if options.missing is not None:
+            absent = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(options.tokens), texts.type))
+            held &= ~absent.to_numpy(zero_copy_only=False)
+        return held
+    valid: Array = pc.invert(pc.is_null(label, nan_is_null=True)).to_numpy(zero_copy_only=False)
+    return valid
 
 
-def _cells(path: Path, table: Any, columns: tuple[Column, ...]) -> Array:
-    cells = [
-        _numbers(path, table[c.name], c) if c.categories is None else _codes(table[c.name], c)
-        for c in columns
-    ]
-    return np.stack(cells, axis=1)
-
-
-def _numbers(path: Path, column: Any, known: Column) -> Array:
-    if not _is_number(column.type):
-        raise ValueError(f"{path}: column {known.name!r} has type {column.type}, expected numbers")
-    values = _plain(column).cast(pa.float64(), safe=False).to_numpy()
-    # Features are float32; what is beyond its range is as bad as an infinity.
-    too_large = np.abs(values) > np.finfo(np.float32).max
-    if too_large.any():
+def _classes(path: Path, label: Any, name: str) -> tuple[tuple[str, ...], Array, list[str]]:
+    if is_text(label.type):
+        return text_classes(path, label, name)
+    if not is_number(label.type):
         raise ValueError(
-            f"{path}: column {known.name!r} has {int(too_large.sum())} rows with an infinite value,"
-            " expected finite numbers"
+            f"{path}: column {name!r} holds {kind_name(label.type)}, expected text or whole numbers"
         )
-    return np.where(np.isnan(values), np.nan, values)  # one NaN for all, so that equal rows have equal bits
+    classes, targets = number_classes(path, label.to_numpy(zero_copy_only=False), name)
+    return classes, targets, []
 
 
-def _codes(column: Any, known: Column) -> Array:
-    text = _plain(column).cast(pa.string())
-    codes = pc.index_in(text, value_set=pa.array(known.categories, type=pa.string())).to_numpy()
-    unseen = np.isnan(codes) & text.is_valid().to_numpy()
-    return np.where(unseen, UNSEEN, codes.astype(np.float64))
-
-
-def _plain(column: Any) -> Any:
-    if pa.types.is_dictionary(column.type):
-        return _plain(column.cast(column.type.value_type))
-    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
-
-
-def _is_text(kind: Any) -> bool:
-    return _is_one_of(kind, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-
-
-def _is_number(kind: Any) -> bool:
-    types = pa.types
-    return _is_one_of(
-        kind, types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null
-    )
-
-
-def _is_one_of(kind: Any, *tests: Callable[[Any], bool]) -> bool:
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(test(plain) for test in tests)
+def _numbers_rows(column: Any) -> bool:
+    """Whether a column differs in every row, as a row index does, or is empty."""
+    return bool(pc.count_distinct(column, mode="all").as_py() in (len(column), 1))

@@ -38,13 +38,15 @@ def numbers(
     k: int,
     hierarchy: Hierarchy | None = None,
     class_counts: Sequence[int] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, float]:
-    """Return what `criterium.evaluation.metrics.measure` does; see there."""
+    """Return what `criterium.evaluation.metrics.measure` does; with a temperature, none is fitted."""
     validation, test = (predictions.where(split) for split in ("validation", "test"))
     for name, rows in (("validation", validation), ("test", test)):
-        if len(rows) == 0:
+        if len(rows) == 0 and (name == "test" or temperature is None):
             raise ValueError(f"predictions: got no {name} rows, expected at least one")
-    temperature = fit_temperature(validation.logits, validation.target)
+    if temperature is None:
+        temperature = fit_temperature(validation.logits, validation.target)
     confidence, right = confidences(test.logits, test.target, temperature)
     missed = wrong(test.logits, test.target)
     groups = shot_groups(class_counts) if class_counts is not None else shot_groups(())

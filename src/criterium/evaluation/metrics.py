@@ -248,8 +248,8 @@ SKEW = 10
 """By default the class-mean error is judged by where class counts differ by more than this many times."""
 
 
-def default_metric(class_counts: Sequence[int]) -> tuple[str, str]:
-    """Return the primary metric for data with so many training rows a class, and the reason for it.
+def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple[str, str]:
+    """Return the primary metric for data with so many rows a class, and the reason for it.
 
     >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
     ('class_mean_error', 'top1_error')
@@ -257,7 +257,7 @@ def default_metric(class_counts: Sequence[int]) -> tuple[str, str]:
     counts = [count for count in class_counts if count > 0]
     if counts and max(counts) > SKEW * min(counts):
         return "class_mean_error", (
-            f"Judged by class-mean error: the commonest class has {max(counts):,} training rows and the"
+            f"Judged by class-mean error: the commonest class has {max(counts):,} {rows} rows and the"
             f" rarest {min(counts):,}, and top-1 error is won by ignoring rare classes. Metric top1-error"
             " judges by that."
         )
@@ -270,6 +270,7 @@ def measure(
     k: int,
     hierarchy: Hierarchy | None = None,
     class_counts: Sequence[int] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, float]:
     """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
 
@@ -282,8 +283,9 @@ def measure(
         hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
         class_counts: training rows a class; without them the errors of many, medium and few-shot classes
             are NaN, as they are where there is no such class.
+        temperature: that of the validation rows, where it is known already.
     """
     # Imported here, so that naming the metrics needs neither numpy nor scipy.
     from criterium.evaluation.measures import numbers
 
-    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts)
+    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts, temperature=temperature)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.sorting.order_statistics import log_top_probability, top_probability
+from criterium.order_statistics.top_probability import log_top_probability, top_probability
 
 
 def expected_accuracy(

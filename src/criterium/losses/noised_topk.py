@@ -7,8 +7,8 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.sorting.noised import draw_kth
-from criterium.sorting.smoothed import smoothed_kth
+from criterium.order_statistics.noised import draw_kth
+from criterium.order_statistics.smoothed import smoothed_kth
 
 
 def noised_topk_hinge(
@@ -30,10 +30,10 @@ def noised_topk_hinge(
 
     l = max(0, a (m_y + s̃_[k+1] - s_y)),  s̃_[k+1] = 1/S sum_i (k+1)-th largest of s + ε Z_i
 
-    with Z_i ~ N(0, I) fresh in every call (`criterium.sorting.noised_kth`). With ``samples=None`` s̃ is the
-    expectation of that, E[(k+1)-th largest of s + ε Z] (`criterium.sorting.smoothed_kth`): there is no noise
-    in the loss or its gradient, the chances to be the (k+1)-th largest. A hinge is convex, so the loss of few
-    samples is higher than that on average.
+    with Z_i ~ N(0, I) fresh in every call (`criterium.order_statistics.noised_kth`). With ``samples=None`` s̃
+    is the expectation of that, E[(k+1)-th largest of s + ε Z] (`criterium.order_statistics.smoothed_kth`):
+    there is no noise in the loss or its gradient, the chances to be the (k+1)-th largest. A hinge is convex,
+    so the loss of few samples is higher than that on average.
 
     The true class is one of those ranked. With one margin for all classes this is the paper's balanced loss;
     with a margin for each, m_c proportional to n_c^(-1/4), on the cosine logits of a `NormalizedLinear` head
@@ -70,8 +70,8 @@ def noised_topk_hinge(
     Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
     classification", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.sorting.noised_kth`; the margins of classes
-    are given, not computed from counts, and keep the logits' precision; ``samples=None`` is new.
+    Deviations from the authors' code: those of `criterium.order_statistics.noised_kth`; the margins of
+    classes are given, not computed from counts, and keep the logits' precision; ``samples=None`` is new.
     """
     check_options(k, epsilon, margin, scale, samples)
     exact = samples is None and noise is None

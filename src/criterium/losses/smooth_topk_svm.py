@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
-from criterium.sorting.symmetric_polynomials import symmetric_log_ratio
+from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
 def smooth_topk_svm(

@@ -13,7 +13,7 @@ from criterium._code import first_line, imported
 
 def import_factory(path: str) -> Callable[..., Any]:
     """Return the function that ``"pkg.module:factory"`` names; raise a `ValueError` where there is none."""
-    factory: Callable[..., Any] = imported("model", path)
+    factory: Callable[..., Any] = imported("model", path, "pkg.module:factory")
     if not callable(factory):
         raise ValueError(f"model: {path} is a {type(factory).__name__}, expected a function of a shape")
     return factory

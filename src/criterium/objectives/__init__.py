@@ -14,7 +14,7 @@ from criterium.objectives.complement import ComplementObjective
 from criterium.objectives.cross_entropy import CrossEntropy
 from criterium.objectives.dismax import DisMax
 from criterium.objectives.elsewhere import installed, kind_at
-from criterium.objectives.exact import Exact
+from criterium.objectives.exact import Exact, GradientNormalizer
 from criterium.objectives.focal import Focal
 from criterium.objectives.guided_complement import GuidedComplement
 from criterium.objectives.hierarchical_complement import HierarchicalComplement
@@ -39,6 +39,7 @@ __all__ = [
     "DisMax",
     "Exact",
     "Focal",
+    "GradientNormalizer",
     "GradientTransform",
     "GuidedComplement",
     "HierarchicalComplement",
@@ -81,9 +82,9 @@ OBJECTIVES: dict[str, type[Objective]] = _discover()
 
 
 def find(name: str) -> type[Objective]:
-    """Return the objective called `name`: one of `OBJECTIVES`, of an installed package, or ``"pkg.module:Class"``.
+    """Return the class of an objective: one of `OBJECTIVES`, another package's, or ``"pkg.module:Class"``.
 
-    Packages bring objectives by the entry-point group ``criterium.objectives``.
+    An installed package brings objectives by the entry-point group ``criterium.objectives``.
 
     Raises:
         ValueError: there is none, with the nearest names.

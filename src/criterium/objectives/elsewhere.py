@@ -1,4 +1,4 @@
-"""Objectives that other packages bring: by the entry-point group ``criterium.objectives``, or by a Python path."""
+"""Objectives that other packages bring: by an entry point, or by a Python path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kind_at(path: str, name: str | None = None) -> type[Objective]:
         ValueError: there is none, or it is no objective.
 
     """
-    found = imported("objective", path)
+    found = imported("objective", path, "pkg.module:Class")
     if not (isinstance(found, type) and issubclass(found, Objective)):
         raise ValueError(
             f"objective: {path} is {found!r}, expected a subclass of criterium.objectives.Objective"

@@ -60,7 +60,7 @@ def differences(table: Table) -> Figure:
         for row, name in enumerate(rows):
             of = table.differences[name][metric]
             _dot(panel, of, metric, row, row + 1)
-            said = f"{p_value(of.p_corrected)} {MARKS[of.verdict]}"
+            said = f"{p_value(of.p_corrected)} {MARKS.get(of.verdict, '')}"
             panel.text(1.02, row, said, transform=panel.get_yaxis_transform(), va="center", fontsize=8)
         panel.set_title(f"{title(metric, table.k)} ({meaning(metric).better} is better)")
         unit = meaning(metric).unit
@@ -110,7 +110,7 @@ def training_curves(table: Table, runs: Sequence[RunView]) -> Figure:
     figure, panels = _panels(len(table.objectives), 2.0, sharex=True, sharey=True)
     for position, (panel, name) in enumerate(zip(panels, table.objectives, strict=True)):
         for who, colour in {table.baseline: GREY, name: look(position)[0]}.items():
-            mine = [run.history for run in runs if run.objective == who]
+            mine = [run.history for run in runs if run.objective == who and run.history is not None]
             epoch = mine[0]["epoch"]
             means = [
                 estimate([100 * value for value in values])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from criterium._files import whole
 from criterium.report.protocol import sections
 from criterium.report.view import RunView
-from criterium.statistics import Table
+from criterium.statistics import Table, formats
 from criterium.statistics.render import html_table
 
 
@@ -37,7 +37,8 @@ def write_report(
         config: the settings of the comparison, shown as short tables and once more as JSON; a setting that
             holds others (splits, versions, what was tuned) becomes a table of its own.
         table: from `criterium.statistics.summarise`.
-        runs: the finished runs, of every objective of the table at least one.
+        runs: the finished runs, of every objective of the table at least one; none where only classes are
+            known.
     """
     page = render_page(title=title, config=config, table=table, runs=runs)
     with whole(path) as partial:
@@ -48,7 +49,8 @@ def render_page(*, title: str, config: Mapping[str, object], table: Table, runs:
     """Return the page as `write_report` writes it."""
     import jinja2
 
-    if missing := sorted(set(table.objectives) - {run.objective for run in runs}):
+    # Predicted classes alone have no confidences to show.
+    if runs and (missing := sorted(set(table.objectives) - {run.objective for run in runs})):
         raise ValueError(
             f"runs: got none of {', '.join(missing)}, expected at least one of each in the table"
         )
@@ -75,16 +77,22 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
     from criterium.report import figures
 
     several = len(table.seeds) > 1
-    bars = " Bars are 95 % t-intervals over seeds." if several else ""
+    unit = "seeds" if table.judgement is None else "repeats"
+    bars = f" Bars are 95 % intervals over {unit}." if several else ""
     found = []
     if any(metric in table.metrics for metric in figures.ERRORS):
         caption = f"Mean error on the test rows.{bars}"
         if several:
-            caption += f" Faint dots are the seeds, the band is the interval of {table.baseline}."
+            caption += f" Faint dots are the {unit}, the band is the interval of {table.baseline}."
         found.append(_Figure("Error", caption, figures.errors(table)))
     if table.differences:
-        caption = f"Difference from {table.baseline}, paired by seed.{bars}"
-        if several:
+        caption = f"Difference from {table.baseline}, paired by {unit.removesuffix('s')}.{bars}"
+        if table.judgement is not None:
+            caption += (
+                f" Tested is {formats.title(table.judgement.metric, table.k)} alone: p is Holm-corrected, the"
+                " intervals are not; ▲ better, ▼ worse, ≈ as good. The other panels are secondary."
+            )
+        elif several:
             caption += (
                 " p is Holm-corrected over all panels, the intervals are not; ▲ better, ▼ worse at 5 %."
             )
@@ -92,8 +100,11 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
     if table.differences and table.cost and "top1_error" in table.metrics:
         caption = f"Top-1 error against the time of a training step: best is bottom left.{bars}"
         found.append(_Figure("Cost against error", caption, figures.cost_against_error(table)))
+    if not runs:
+        return found
     caption = (
-        "Accuracy against confidence on the test rows of all seeds, in 15 bins: dotted before and solid after"
+        f"Accuracy against confidence on the test rows of all {unit}, in 15 bins: dotted before and solid"
+        " after"
         " the temperature that was fitted on validation rows. The diagonal is perfect calibration, and larger"
         " marks hold more rows."
     )
@@ -103,8 +114,9 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
         found.append(
             _Figure("Scores of known inputs and of others", caption, figures.score_histograms(table, runs))
         )
-    caption = "Error on validation rows by epoch, mean over seeds; grey is " + table.baseline + "."
-    if several:
-        caption += " Bands are 95 % t-intervals over seeds."
-    found.append(_Figure("Training", caption, figures.training_curves(table, runs)))
+    if all(run.history is not None for run in runs):
+        caption = f"Error on validation rows by epoch, mean over {unit}; grey is {table.baseline}."
+        if several:
+            caption += f" Bands are 95 % t-intervals over {unit}."
+        found.append(_Figure("Training", caption, figures.training_curves(table, runs)))
     return found

@@ -20,7 +20,8 @@ class RunView:
     Args:
         objective: what was trained for.
         seed: of the run.
-        history: ``epoch`` and ``validation_error`` (a fraction), a number an epoch each.
+        history: ``epoch`` and ``validation_error`` (a fraction), a number an epoch each; None where it was
+            trained elsewhere.
         temperature: fitted on validation rows.
         before: `criterium.evaluation.calibration.confidences` of the test rows at temperature 1.
         after: the same at `temperature`.
@@ -29,7 +30,7 @@ class RunView:
 
     objective: str
     seed: int
-    history: Mapping[str, Sequence[float]]
+    history: Mapping[str, Sequence[float]] | None
     temperature: float
     before: Confidences
     after: Confidences
@@ -41,11 +42,11 @@ class RunView:
         objective: str,
         seed: int,
         predictions: Predictions,
-        history: Mapping[str, Sequence[float]],
+        history: Mapping[str, Sequence[float]] | None,
         temperature: float,
     ) -> RunView:
         """Return what the report shows of `predictions`."""
         test = predictions.where("test")
         before, after = (confidences(test.logits, test.target, t) for t in (1.0, temperature))
-        scores = {split: predictions.score[predictions.split == split] for split in ("test", "ood")}
+        scores = {"test": test.score, "ood": predictions.scores_elsewhere()}
         return cls(objective, seed, history, temperature, before, after, scores)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from criterium.sorting.noised import noised_kth
-from criterium.sorting.smoothed import smoothed_kth
 from criterium.sorting.topk import sort_matrix, topk_matrix
 
-__all__ = ["noised_kth", "smoothed_kth", "sort_matrix", "topk_matrix"]
+__all__ = ["sort_matrix", "topk_matrix"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from criterium.sorting.comparators import Comparator
-from criterium.sorting.networks import NETWORKS
+from criterium.sorting.wiring import wiring
 
 
 def top_columns(scores: Tensor, k: int, relaxation: str, rule: Comparator) -> Tensor:
@@ -74,27 +72,11 @@ def _mix(values: Tensor, other: Tensor, step: _Step) -> Tensor:
 
 def _tables(relaxation: str, scores: Tensor, k: int, unit: float) -> tuple[Tensor, Tensor]:
     """Return, for each layer, every wire's partner ``(n,)`` and sign times unit ``(n, 1)``."""
-    partners, signs = (table.to(scores.device) for table in _wiring(relaxation, scores.shape[-1], k))
+    if torch.compiler.is_compiling():
+        from criterium.sorting.traced import wiring as constant
+
+        tables = constant(relaxation, scores.shape[-1], k)
+    else:
+        tables = wiring(relaxation, scores.shape[-1], k)
+    partners, signs = (table.to(scores.device) for table in tables)
     return partners, signs.to(scores.dtype).unsqueeze(-1) * unit
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _wiring(relaxation: str, n: int, k: int) -> tuple[Tensor, Tensor]:
-    partners, signs = _wiring_arrays(relaxation, n, k)
-    return torch.from_numpy(partners), torch.from_numpy(signs)
-
-
-@functools.lru_cache(maxsize=32)
-def _wiring_arrays(relaxation: str, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `_tables` as arrays: the sign is 1 at the low end of a gap and -1 at the high end.
-
-    A wire that meets no comparator is its own partner: half of itself and half of itself, which is exact.
-    """
-    layers = NETWORKS[relaxation](n, k)
-    partners = np.tile(np.arange(n), (len(layers), 1))
-    signs = np.zeros((len(layers), n), dtype=np.int8)
-    for layer, pairs in enumerate(layers):
-        low, high = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        partners[layer, low], partners[layer, high] = high, low
-        signs[layer, low], signs[layer, high] = 1, -1
-    return partners, signs

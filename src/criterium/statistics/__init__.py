@@ -1,6 +1,9 @@
 """From the results of runs to the comparison table: intervals, paired tests, and what they say in words."""
 
+from criterium.statistics.design import Design
+from criterium.statistics.judge import judge
 from criterium.statistics.paired import Difference, Estimate, holm
 from criterium.statistics.table import Table, summarise
+from criterium.statistics.verdicts import Verdict
 
-__all__ = ["Difference", "Estimate", "Table", "holm", "summarise"]
+__all__ = ["Design", "Difference", "Estimate", "Table", "Verdict", "holm", "judge", "summarise"]

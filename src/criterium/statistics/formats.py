@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from criterium.evaluation.metrics import metric as meaning
-from criterium.statistics.findings import Findings
+from criterium.statistics.findings import Findings, Judgement
 from criterium.statistics.paired import Difference, Estimate
 
-MARKS = {"better": "▲", "worse": "▼", "not shown": "", "untested": ""}
+MARKS = {"better": "▲", "worse": "▼", "as good": "≈"}
 
 
 def title(metric: str, k: int) -> str:
@@ -69,7 +69,7 @@ def p_value(p: float) -> str:
 def mark(table: Findings, objective: str, metric: str) -> str:
     """Return the sign of a difference that was shown; nothing for the baseline and for the others."""
     of = table.differences.get(objective, {}).get(metric)
-    return MARKS[of.verdict] if of else ""
+    return MARKS.get(of.verdict, "") if of else ""
 
 
 def cost(table: Findings, objective: str) -> str:
@@ -79,7 +79,9 @@ def cost(table: Findings, objective: str) -> str:
 
 def legend(table: Findings) -> list[str]:
     """Return what the reader of the table must know to read it."""
-    if len(table.seeds) == 1:
+    if table.judgement is not None:
+        lines = _judged(table, table.judgement)
+    elif len(table.seeds) == 1:
         lines = ["one seed: no intervals, no tests"]
     else:
         tests = sum(of.verdict != "untested" for row in table.differences.values() for of in row.values())
@@ -93,4 +95,33 @@ def legend(table: Findings) -> list[str]:
         lines.append("before scaling: at temperature 1; the others at the temperature fitted on validation")
     if table.cost:
         lines.append(f"cost: time of a training step relative to {table.baseline}")
+    return lines
+
+
+def margin(metric: str, value: float) -> str:
+    """Return a difference that matters with its unit, as ``1 point`` or ``0.02 nats``."""
+    shown = f"{value * scale(metric):.2g}"
+    if meaning(metric).unit == "%":
+        return f"{shown} point{'s' * (shown != '1')}"
+    return f"{shown} {meaning(metric).unit}".rstrip()
+
+
+def _judged(table: Findings, judgement: Judgement) -> list[str]:
+    design, repeats = judgement.design, len(table.seeds)
+    if repeats == 1:
+        over = f"over the {design.test:,} test {design.units} of one repeat"
+    elif design.own_test:
+        over = f"over {repeats} repeats with a split each, corrected for the {design.units} they share"
+    else:
+        over = f"over {repeats} repeats and the {design.test:,} test {design.units} they share"
+    lines = [f"mean ± half of the 95 % interval {over}"]
+    tests = len(judgement.assessments)
+    if tests:
+        name = title(judgement.metric, table.k)
+        corrected = f", p corrected by Holm's method for {tests} objectives" if tests > 1 else ""
+        lines.append(
+            f"▲ better, ▼ worse, ≈ as good as {table.baseline} within"
+            f" {margin(judgement.metric, judgement.margin)} of {name}, each at the 5 % level{corrected};"
+            " the other metrics are secondary and not tested"
+        )
     return lines

@@ -13,7 +13,7 @@ import numpy as np
 LEVEL = 0.05
 """Intervals hold the mean in all but this fraction of cases; corrected p-values are compared with it."""
 
-Verdict = Literal["better", "worse", "not shown", "untested"]
+Verdict = Literal["better", "as good", "worse", "cannot tell", "not shown", "secondary", "untested"]
 
 
 @dataclass(frozen=True)

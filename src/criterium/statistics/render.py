@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 from criterium.statistics import words
 from criterium.statistics.findings import Findings
+from criterium.statistics.flags import Flags
 from criterium.statistics.formats import cost, heading, interval, legend, mark, p_value
 
 WIDTH = 100
@@ -78,22 +79,39 @@ def _html_row(table: Findings, name: str) -> str:
 
 
 def _below(table: Findings) -> list[str]:
-    return [f"below each mean: difference from {table.baseline}, paired by seed"] if table.differences else []
+    if not table.differences:
+        return []
+    return [f"below each mean: difference from {table.baseline}, paired by {_pair(table)}"]
 
 
 def _headings(table: Findings) -> list[str]:
-    cost_column = ["cost"] if table.cost else []
-    return ["objective", *(heading(metric, table.k) for metric in table.metrics), *cost_column]
+    others = (["cost"] if table.cost else []) + (["flags"] if _flagged(table) else [])
+    return ["objective", *(heading(metric, table.k) for metric in table.metrics), *others]
 
 
 def _row(table: Findings, name: str) -> list[str]:
     row = table.cells[name].items()
     cells = [f"{interval(table, metric, of)} {mark(table, name, metric)}".rstrip() for metric, of in row]
-    return [name, *cells, *([cost(table, name)] if table.cost else [])]
+    others = [cost(table, name)] if table.cost else []
+    if flags := _flagged(table):
+        others.append(", ".join(flag.name for flag in flags.get(name, ())))
+    return [name, *cells, *others]
+
+
+def _flagged(table: Findings) -> dict[str, Flags]:
+    """Return the flags of all objectives; nothing where there is none."""
+    flags = table.judgement.flags if table.judgement else {}
+    return flags if any(flags.values()) else {}
 
 
 def _differences_title(table: Findings) -> str:
-    return f"Difference from {table.baseline}, paired by seed:"
+    return f"Difference from {table.baseline}, paired by {_pair(table)}:"
+
+
+def _pair(table: Findings) -> str:
+    if table.judgement is None:
+        return "seed"
+    return "row" if len(table.seeds) == 1 else "repeat"
 
 
 def _difference_headings(table: Findings) -> list[str]:

@@ -12,7 +12,9 @@ from criterium._checks import at_least, choice
 from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics import render, words
 from criterium.statistics.findings import Differences, Findings
-from criterium.statistics.paired import LEVEL, Difference, Verdict, estimate, holm, paired_p
+from criterium.statistics.paired import LEVEL, Difference, estimate, holm, paired_p
+from criterium.statistics.paired import Verdict as Answer
+from criterium.statistics.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,33 @@ class Table(Findings):
         """Plain English: first what the whole table says, then one sentence an objective."""
         return words.sentences(self)
 
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What was concluded of each objective other than the baseline; none where nothing was judged."""
+        judgement = self.judgement
+        if judgement is None:
+            return []
+        return [
+            Verdict(
+                objective=name,
+                metric=judgement.metric,
+                verdict=of.answer,
+                difference=of.spread.mean,
+                low=of.low,
+                high=of.high,
+                p=of.p,
+                repeats_needed=of.repeats_needed,
+                flags=tuple(flag.name for flag in judgement.flags.get(name, ())),
+            )
+            for name, of in judgement.assessments.items()
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the table as JSON has it: NaN is None."""
-        found: dict[str, Any] = _json({**dataclasses.asdict(self), "sentences": self.sentences})
+        verdicts = [dataclasses.asdict(verdict) for verdict in self.verdicts]
+        found: dict[str, Any] = _json(
+            {**dataclasses.asdict(self), "verdicts": verdicts, "sentences": self.sentences}
+        )
         return found
 
     def to_text(self, width: int | None = None) -> str:
@@ -85,7 +111,7 @@ def summarise(
     if k == 1 and "top1_error" in asked:
         # The same number twice would be two comparisons where there is one.
         asked = [name for name in asked if name != "topk_error"]
-    values = _by_metric(results, asked)
+    values = by_metric(results, asked)
     # In the order they first ran, the baseline on top.
     names = dict.fromkeys(str(run["objective"]) for run in results)
     objectives = (choice("baseline", baseline, names), *(name for name in names if name != baseline))
@@ -110,7 +136,7 @@ def summarise(
 Values = dict[tuple[str, int], float]
 
 
-def _by_metric(results: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> dict[str, Values]:
+def by_metric(results: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> dict[str, Values]:
     """Return metric -> (objective, seed) -> value, without the metrics that no run has."""
     if not results:
         raise ValueError("results: got none, expected at least one run")
@@ -163,7 +189,7 @@ def _differences(values: dict[str, Values], baseline: str, objectives: Sequence[
     return found
 
 
-def _verdict(mean: float, p: float, better: str) -> Verdict:
+def _verdict(mean: float, p: float, better: str) -> Answer:
     if math.isnan(p):
         return "untested"
     if p > LEVEL:

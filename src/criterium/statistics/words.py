@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from criterium.evaluation.metrics import metric as meaning
+from criterium.statistics import verdict_words
 from criterium.statistics.findings import Findings
 from criterium.statistics.formats import number, p_value, scale, title
 from criterium.statistics.paired import LEVEL, Difference
@@ -13,6 +14,8 @@ from criterium.statistics.paired import LEVEL, Difference
 
 def sentences(table: Findings) -> tuple[str, ...]:
     """Return the summary of the whole table, then one sentence an objective other than the baseline."""
+    if table.judgement is not None:
+        return verdict_words.sentences(table, table.judgement)
     return (_summary(table), *(_objective(table, name) for name in table.objectives[1:]))
 
 

@@ -1,0 +1,195 @@
+"""What a search found: as records, as JSON, and as tables for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from criterium._files import plain
+from criterium.architecture_search.plan import model_path
+from criterium.architecture_search.ranking import (
+    MEASURES,
+    Correlation,
+    Row,
+    agreement,
+    difference,
+    finished,
+    kendall,
+)
+from criterium.data import Source
+
+_WORDS = ("network", "measure")
+_SHOWN = 10
+"""Networks in the table, beside those that were trained."""
+
+
+@dataclass(frozen=True)
+class ArchitectureSearch:
+    """Networks ranked untrained, best first, and what training found of some of them.
+
+    `rows` holds for each network its name, what `score_architecture` found, and the validation error where it
+    was trained; `failed` the networks that could not be scored, each with its reason.
+    """
+
+    folder: Path
+    space: str
+    source: Source
+    rows: tuple[Row, ...]
+    failed: tuple[Row, ...]
+
+    @property
+    def correlations(self) -> dict[str, Correlation]:
+        """Kendall's tau of each measure with validation accuracy, over the trained networks."""
+        return {measure: agreement(self.rows, measure) for measure in MEASURES}
+
+    @property
+    def best(self) -> Row:
+        """The trained network with the lowest validation error, or the first where none was trained."""
+        return min(finished(self.rows) or self.rows[:1], key=lambda row: row.get("validation_error", 0.0))
+
+    @property
+    def race_command(self) -> str:
+        """What trains the best network under every objective, with its test rows read once."""
+        given = {"--data-dir": self.source.data_dir, "--label": self.source.label, "--ood": self.source.ood}
+        words = ["criterium", "compare", "--model", model_path(self.best["network"])]
+        words += ["--data", self.source.data]
+        return shlex.join(
+            words + [word for option, value in given.items() if value is not None for word in (option, value)]
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one dict a network, all with the same keys, ranked ones first."""
+        keys = dict.fromkeys(key for row in (*self.rows, *self.failed) for key in row)
+        extra = ("validation_error", "training_seconds", "diverged", "failed")
+        every = [*(key for key in keys if key not in extra), *extra]
+        return [{key: row.get(key) for key in every} for row in (*self.rows, *self.failed)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it, None for what is not finite."""
+        return {
+            "folder": str(self.folder),
+            "space": self.space,
+            "data": self.source.data,
+            "networks": [{key: plain(value) for key, value in row.items()} for row in self.records()],
+            "kendall": {
+                name: {key: plain(value) for key, value in vars(found).items()}
+                for name, found in self.correlations.items()
+            },
+        }
+
+    def tables(self) -> Group:
+        """Return what the terminal shows."""
+        title = f"{len(self.rows)} networks of {self.space} on {self.source.data}, best NASWOT first"
+        parts: list[Any] = [Text(title), _table(*_network_cells(self))]
+        if count := len(finished(self.rows)):
+            parts.append(Text(f"Kendall's tau with validation accuracy, {count} trained"))
+            parts.append(_table(*_correlation_cells(self)))
+        return Group(*parts, *map(Text, self.words()))
+
+    def to_markdown(self) -> str:
+        """Return the same in Markdown."""
+        blocks = [_pipes(*_network_cells(self))]
+        if finished(self.rows):
+            blocks.append(_pipes(*_correlation_cells(self)))
+        return "\n\n".join([*blocks, "\n".join(f"- {line}" for line in self.words())]) + "\n"
+
+    def words(self) -> list[str]:
+        """Return in plain sentences what the numbers say, and what they do not."""
+        said = []
+        if len(self.rows) > 2:
+            scores, sizes = ([row[key] for row in self.rows] for key in ("naswot", "parameters"))
+            tau = _signed(kendall(scores, sizes).tau)
+            said.append(f"NASWOT and the number of parameters agree on all {len(self.rows)} with tau {tau}.")
+        singular = [row for row in self.rows if not math.isfinite(row["naswot"])]
+        if singular:
+            example = f"{singular[0]['network']}: {singular[0]['reason']}"
+            said.append(f"The kernel of {len(singular)} is singular, such as of {example}.")
+        if self.failed:
+            example = f"{self.failed[0]['network']}: {self.failed[0]['failed']}"
+            said.append(f"{len(self.failed)} cannot be scored, such as {example}")
+        trained = len(finished(self.rows))
+        if trained and math.isnan(self.correlations["naswot"].low):
+            said.append(
+                f"How well a measure ranks cannot be told from {trained} trained; --train 20 trains more."
+            )
+        elif trained:
+            said.append(_verdict(self.rows))
+        diverged = [row["network"] for row in self.rows if "diverged" in row]
+        if diverged:
+            said.append(f"Diverged in training, and left out: {', '.join(diverged)}.")
+        return said
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    gap, low, high = difference(rows, "naswot", "parameters")
+    shown = "better than" if low > 0 else "worse than" if high < 0 else "better or worse than"
+    shown = f"is {'' if low > 0 or high < 0 else 'not '}shown to rank these networks {shown}"
+    return (
+        f"NASWOT {shown} their number of parameters does: its tau differs by {_signed(gap)}"
+        f" (95 % interval {_signed(low)} to {_signed(high)})."
+    )
+
+
+def _network_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]]]:
+    trained = any(_is_trained(row) for row in found.rows)
+    headings = ["rank", "network", *MEASURES.values(), *(["validation error, %"] if trained else [])]
+    rows = []
+    for place, row in enumerate(found.rows):
+        if place < _SHOWN or _is_trained(row):
+            cells = [str(place + 1), row["network"], _decimal(row["naswot"]), f"{row['parameters']:,}"]
+            cells += [f"{row['flops']:,}", _decimal(row["log_synflow"])]
+            rows.append(cells + ([_error(row)] if trained else []))
+    return headings, rows
+
+
+def _correlation_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]]]:
+    headings = ["measure", "tau", "95 % interval", "p"]
+    rows = []
+    for measure, of in found.correlations.items():
+        interval = "–" if math.isnan(of.low) else f"{_signed(of.low)} to {_signed(of.high)}"
+        p = "–" if math.isnan(of.p) else "< 0.001" if of.p < 0.001 else f"{of.p:.3f}"
+        rows.append([MEASURES[measure], _signed(of.tau), interval, p])
+    return headings, rows
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> Table:
+    """Return a table, words to the left and numbers to the right."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in headings:
+        words = heading in _WORDS
+        table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for cells in rows:
+        table.add_row(*map(Text, cells))  # names of models may look like markup
+    return table
+
+
+def _pipes(headings: list[str], rows: list[list[str]]) -> str:
+    rule = ["---" if heading in _WORDS else "---:" for heading in headings]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
+def _is_trained(row: Row) -> bool:
+    return "validation_error" in row or "diverged" in row
+
+
+def _error(row: Row) -> str:
+    if "diverged" in row:
+        return "diverged"
+    return f"{100 * row['validation_error']:.2f}" if "validation_error" in row else ""
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−").replace("inf", "∞").replace("nan", "–")
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
