@@ -148,7 +148,7 @@ def test_what_the_user_fixes_is_not_tuned() -> None:
     recipe = Recipe(learning_rate=0.2)
     fixed = plan(setup=dataclasses.replace(plan().setup, recipe=recipe), objectives=("exact:margin=0.5",))
     for setting in draw_settings(fixed, "exact:margin=0.5")[1:]:
-        assert setting.keys() == {"weight_decay", "end"}
+        assert setting.keys() == {"weight_decay", "end", "start", "optimizer"}
     objective, changed = configure("exact:margin=0.5,epochs=7", {"weight_decay": 0.1}, recipe)
     assert (objective.margin, changed.epochs, changed.weight_decay, changed.learning_rate) == (
         0.5,
