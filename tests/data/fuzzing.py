@@ -400,7 +400,17 @@ def run(form: str, seed: int) -> str:
         except ValueError as error:
             said = str(error)
             assert said and len(said.splitlines()) == 1 and len(said) < 3000, f"not one line: {said!r}"
-            words = ("label:", "groups:", "time:", "split:", "ood:", "drop:", "max_pixels:", "hierarchy:", place)
+            words = (
+                "label:",
+                "groups:",
+                "time:",
+                "split:",
+                "ood:",
+                "drop:",
+                "max_pixels:",
+                "hierarchy:",
+                place,
+            )
             assert place in said or said.startswith(words), f"names no file: {said}"
             outcome = "refused"
     assert (spent := time.process_time() - started) < SECONDS, f"took {spent:.1f} s"
