@@ -33,13 +33,13 @@ from typing import Any
 import joblib
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from criterium import objectives, orthogonal
 from criterium._files import read_json, write_json
 from criterium.comparison.cost import Stepper
-from criterium.comparison.plan import Source
-from criterium.data import Dataset, Split
+from criterium.data import Dataset, Source, Split
 from criterium.report.style import look, svg
 from criterium.statistics.paired import estimate, holm, paired_p
 from criterium.training.devices import accelerator_for
@@ -52,7 +52,7 @@ METHODS = (PLAIN, *orthogonal.METHODS, "gram_schmidt:stochastic=0.25")
 
 def dataset(data: str, data_dir: str | None, rows: int | None) -> Dataset:
     """Return the data, with no more than `rows` for training and as many for each of the others."""
-    full = Source(data, data_dir, ood="none").load()
+    full = Source(data, data_dir, ood="none").read().split()
     if rows is None:
         return full
 
@@ -141,6 +141,7 @@ def figure(runs: dict[str, list[dict[str, Any]]]) -> Figure:
         if len(mine) > 1:
             low, high = [of.low for of in means], [of.high for of in means]
             panel.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("epoch")
     panel.set_ylabel("hyperspherical energy / at the start")
     panel.legend(fontsize=7, frameon=False)
@@ -229,7 +230,9 @@ def main() -> None:
     for each in sorted(stored["runs"], key=lambda each: each["seed"]):
         if each["method"] in runs and each["seed"] < args.seeds:
             runs[each["method"]].append(each)
-    (args.out / "energy.svg").write_text(figure(runs), encoding="utf-8")
+    # On white, so that it can be read on a dark page too.
+    drawn = figure(runs).replace("<svg ", '<svg style="background: #ffffff; color: #222222" ', 1)
+    (args.out / "energy.svg").write_text(drawn, encoding="utf-8")
     cost = costs(args)
     print(shlex.join(["python", *sys.argv]))
     print(

@@ -35,7 +35,9 @@ class LinearCriterion(nn.Module):
             options are read at every call, so that a schedule may change them.
         candidates: how many classes of a row `SmoothTopKSVMLoss` or `TopKCrossEntropyLoss` looks at, the true
             one and the strongest others; None: as many as the criterion says. `SmoothTopKSVMLoss` does not
-            say, needs a number here, and is lower without the other classes.
+            say and needs a number m here. What is left out makes its losses lower, by at most
+            τ log(1 + k (C − m) exp((s_(m) − s_(k)) / (k τ))) with s_(k) the k-th largest wrong logit and
+            s_(m) the least that is looked at: little at small τ, several units at τ = 1 and many classes.
         group: processes over which the classes are spread. The head of each holds a slice of the classes, in
             the order of ranks and not necessarily of one size; features, targets and options (of all
             classes) are the same in all processes. Each computes the same loss and the whole gradient of

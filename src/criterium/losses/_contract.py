@@ -49,6 +49,9 @@ def per_example_loss(
     l_i = sum_k q_ik loss(logits_i, k), evaluated only where q_ik is not 0; `dense` is its closed form over
     all classes, where a loss has one. `prepare` changes the logits by statistics over the batch before rows
     are looked at one by one.
+
+    Sums and statistics are those of the batch that is given: with data parallelism, where processes average
+    gradients, a weighted mean is by each process's own weights, as `torch.nn.CrossEntropyLoss`'s is.
     """
     if is_dtensor(logits) or is_dtensor(target):
         shared = per_example_loss(

@@ -80,12 +80,15 @@ def exact_loss(
         temperature: T > 0; large values give smooth losses with far-reaching gradients. The paper lets it
             fall from 10 during training.
         margin: m >= 0; a row is not pushed further once the true logit leads by m. None: no limit.
-        standardize: first bring all logits of the batch to mean 0 and standard deviation 1 together.
+        standardize: first bring all logits of the batch to mean 0 and standard deviation 1 together. Masked
+            classes (minus infinity) and rows that do not count are no part of it. With data parallelism
+            each process takes its own batch for the whole, so gradients differ from those of one process.
         k: expected top-k accuracy, 1 <= k <= C.
         log: the loss is -log P in place of 1 - P. Its gradient does not vanish for rows far behind, at
             P = 1e-200 neither; it is computed in float64 around the integrand's mode, and takes ten
             times as long for ten classes, sixty times for a thousand.
-        ignore_index: rows with this target do not count (nor in the statistics of `standardize`).
+        ignore_index: rows with this target do not count (nor in the statistics of `standardize`); None: all
+            count.
         reduction: "mean" (weighted), "sum" or "none".
 
     Returns:

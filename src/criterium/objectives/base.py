@@ -27,7 +27,10 @@ class Choice:
 
 
 Search = Mapping[str, Range | Choice]
-"""By option: where its values are searched."""
+"""By option, of the objective or of the recipe: where its values are searched."""
+
+Setting = Mapping[str, Any]
+"""By option, of the objective or of the recipe: its value."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ class Objective:
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
-    learning_rate: ClassVar[float] = 0.1  # for SGD with momentum 0.9: the paper's, where it has one
-    search: ClassVar[Search] = {}
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    learning_rate: ClassVar[float] = 0.1  # default for SGD with momentum 0.9
+    search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
+    published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source beside it
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out
 
@@ -92,7 +96,7 @@ class Objective:
         return inputs, target
 
     def schedule(self, criteria: Sequence[nn.Module], progress: float) -> None:
-        """Set options of the criteria at the start of an epoch; `progress` runs from 0 to below 1."""
+        """Set options of the criteria before a step; `progress` runs from 0 to below 1 over training."""
 
     def gradient_transform(self) -> GradientTransform | None:
         """Return what replaces gradient clipping, if anything."""
