@@ -97,6 +97,10 @@ def _losses(rows: Rows, table: Tensor, targets: Targets, prepare: Prepare | None
         # Of a row that has no loss its loss tells, so the logits need not be looked through.
         if counting is None or bool(losses.detach().isfinite().all()):
             return losses
+    if isinstance(rows, forming_gradient) and prepare is None:
+        skipped = rows.skipping(table, targets.classes, counting)
+        if skipped is not None:
+            return skipped
     table = table.where(counting.unsqueeze(1), 0)
     return rows(table if prepare is None else prepare(table, counting), targets.classes)
 
@@ -166,6 +170,10 @@ class forming_gradient:
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the ``(M,)`` losses."""
         return self._formed(logits, target, False)
+
+    def skipping(self, logits: Tensor, target: Tensor, counting: Tensor) -> Tensor | None:
+        """Return the losses, 0 with gradient 0 for rows that do not count; None where that takes a mask."""
+        return None
 
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean of at least one loss in the same step of autograd."""
