@@ -232,7 +232,7 @@ class of_candidates:
         """Return the rows."""
         if not isinstance(candidates, int):
             raise ValueError(
-                f"candidates: got {candidates!r}, expected a number: the fused form of"
+                "candidates: got None, expected a number: the fused form of"
                 f" {getattr(self.plain, '__name__', 'this loss')} looks at the true class and the"
                 " candidates - 1 strongest others"
             )

@@ -107,9 +107,10 @@ class OutputLayer(NamedTuple):
         """
         if self.bias is None or self.shard.group:
             return self
-        top = self.bias.detach().amax()
+        bias = self.bias.to(torch.promote_types(self.bias.dtype, torch.float32))
+        top = bias.detach().amax()
         # As `losses._logits.from_top`: NaN where no logit is below infinity, or all are at minus infinity.
-        return self._replace(bias=self.bias - (top + (top - top)))
+        return self._replace(bias=bias - (top + (top - top)))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return (N, C) logits of features (N, D)."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from criterium._values import transforming
+
 
 def flaw(table: Tensor) -> Tensor:
     """Return ``(M, 1)``: 0, or NaN for a row of logits ``(M, C)`` that has no loss."""
@@ -32,6 +34,12 @@ def bounded(table: Tensor, least: float | None = None) -> Tensor:
     """
     least = torch.finfo(table.dtype).min if least is None else least
     return table.masked_fill(table < least, least)
+
+
+def put(table: Tensor, own: Tensor, value: Tensor | float) -> Tensor:
+    """Return ``(M, C)`` numbers of one's own with others at the classes `own` ``(M, 1)``; memory is reused."""
+    # In place this has no rule under vmap.
+    return table.scatter(1, own, value) if transforming() else table.scatter_(1, own, value)
 
 
 def surprisal(table: Tensor) -> Tensor:

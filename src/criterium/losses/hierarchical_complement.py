@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import choice
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.losses._logits import from_top
+from criterium.losses._logits import from_top, put
 from criterium.losses.complement import absent, complement
 
 LEVELS = ("both", "inner", "outer")
@@ -85,7 +85,7 @@ def _rows(groups: Tensor, level: str) -> Rows:
                 f"groups: got shape {tuple(groups.shape)}, expected ({classes},) or (levels, {classes}),"
                 " one number a class"
             )
-        parts, others = [], from_top(logits).scatter_(1, target.unsqueeze(1), -torch.inf)
+        parts, others = [], put(from_top(logits), target.unsqueeze(1), -torch.inf)
         for numbers in groups.to(logits).reshape(-1, classes):
             # Arithmetic: comparisons and masks of booleans take several times as long. Adding `absent`, once
             # or more, takes a class out; adding 0 leaves its logit as it is, to the last digit.

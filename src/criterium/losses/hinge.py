@@ -6,7 +6,7 @@ from torch import Tensor
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
-from criterium.losses._logits import flaw
+from criterium.losses._logits import flaw, put
 
 
 def multiclass_hinge(
@@ -48,9 +48,9 @@ def multiclass_hinge(
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own, others = index.unsqueeze(1), max(table.shape[1] - 1, 1)
         void = flaw(table)
-        inside = (table - (table.gather(1, own) + void)).add_(margin).scatter_(1, own, 0.0).relu_()
+        inside = put((table - (table.gather(1, own) + void)).add_(margin), own, 0.0).relu_()
         slope = inside.sign().mul_(1 / others + void)
-        return inside.sum(dim=1) / others, slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
+        return inside.sum(dim=1) / others, put(slope, own, -slope.sum(dim=1, keepdim=True))
 
     return per_example_loss(
         forming_gradient(rows), logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
-from criterium.losses._logits import bounded, flaw, from_top
+from criterium.losses._logits import bounded, flaw, from_top, put
 from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
@@ -68,7 +68,7 @@ def smooth_topk_svm(
 
     def formed(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        wrong = bounded(table).scatter_(1, own, -torch.inf)
+        wrong = put(bounded(table), own, -torch.inf)
         # In float64: at a low temperature it is a small difference of large numbers.
         true = (table.gather(1, own) + flaw(table)).squeeze(1).double()
         ratio, slope = symmetric_log_ratio(wrong, k, k * temperature, true)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
-from criterium.losses._logits import bounded, flaw
+from criterium.losses._logits import bounded, flaw, put
 
 KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 
@@ -86,7 +86,7 @@ def _sigmoid(temperature: float) -> Rows:
         beaten_by = table - (table.gather(1, own) + flaw(table))
         step = beaten_by.div_(temperature).sigmoid_().scatter(1, own, 0.0)
         slope = torch.addcmul(step, step, step, value=-1).div_(temperature)
-        return step.sum(dim=1), slope.scatter_(1, own, -slope.sum(dim=1, keepdim=True))
+        return step.sum(dim=1), put(slope, own, -slope.sum(dim=1, keepdim=True))
 
     return forming_gradient(rows)
 
