@@ -1,6 +1,6 @@
 """The accumulators of EXACT: sums over the wrong classes of polynomials of their gaps to the own class.
 
-`Win` has one series for all gaps; at k, and for the logarithm, `Rivals` shares weaker classes out over a grid.
+`Win` has one series for all gaps; at k, and for the logarithm, `Rivals` shares weak classes out over a grid.
 """
 
 from __future__ import annotations
