@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from criterium._checks import at_least
 from criterium._files import whole, write_json
@@ -30,6 +30,7 @@ from criterium.comparison.study import (
     reported_runs,
 )
 from criterium.data import Dataset, Source
+from criterium.data.sources import SourceOptions
 from criterium.engine.executor import RunFailed, execute_all, fresh_workers
 from criterium.engine.folder import alone, free_folder, new_folder, opened_log
 from criterium.engine.held import Held
@@ -49,16 +50,13 @@ def compare(
     seeds: int | Sequence[int] = 5,
     k: int | None = None,
     tune: int = 4,
-    data_dir: str | os.PathLike[str] | None = None,
-    label: str | None = None,
-    ood: str | None = None,
-    hierarchy: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
     precision: str = "auto",
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    **reading: Unpack[SourceOptions],
 ) -> Study:
     """Train every objective on the same data under the same protocol, and compare them.
 
@@ -70,13 +68,14 @@ def compare(
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
         tune: settings to try for each objective on validation rows; 0 uses the published ones.
-        data_dir, label, ood, hierarchy: see `criterium.data.load`.
         recipe: how to train; see `criterium.training.Recipe`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bf16".
         jobs: runs at a time; by default one a core, or one on a GPU.
         out: folder to write to; by default a new one under "runs".
         progress: told what is going on.
+        reading: how the data are read and split, such as ``label="outcome"`` or ``ood="classes:8,9"``; see
+            `criterium.data.Source`.
 
     Returns:
         The finished study.
@@ -99,9 +98,7 @@ def compare(
     for name in labels:
         if name not in handed:
             configure(name, {}, recipe)
-    directory = None if data_dir is None else str(data_dir)
-    tree = None if hierarchy is None else str(hierarchy)
-    source = Source(data, directory, label, ood, hierarchy=tree)
+    source = Source.of(data, **reading)
     held = Held(source)
     dataset = held.split()
     classes = len(dataset.classes)
@@ -122,9 +119,9 @@ def compare(
     )
     rehearse(plan, dataset)
     config = {"plan": plan.to_dict(), "machine": plan.setup.machine(), "data": _describe(dataset)}
-    root = new_folder(dataset.name) if out is None else free_folder(Path(out))
+    root = new_folder(dataset.name) if out is None else _free(Path(out))
     with alone(root):
-        free_folder(root)  # another process may have had it in the meantime
+        _free(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
         shown = progress or Progress()
         for line in notes_on_handed(handed, root):
@@ -180,8 +177,19 @@ def _check_same(held: Held, hashes: Mapping[str, str]) -> None:
         raise ValueError(f"data: {held.source.data} changed since the comparison began: {', '.join(changed)}")
 
 
+def _free(root: Path) -> Path:
+    """Return `root` if it is free, or say how to go on with the race that it holds."""
+    try:
+        _, plan = read_config(root)
+    except ValueError:
+        return free_folder(root)
+    raise ValueError(
+        f"out: {root} holds a comparison already, expected a new or an empty folder;"
+        f" go on with that one by: {how_to_go_on(root, plan)}"
+    )
+
+
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
-    progress.begin(root)
     if plan.setup.jobs > 1 and plan.code:
         fresh_workers()
     with opened_log(root) as log:
@@ -197,6 +205,10 @@ def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progr
                     f"{words or type(error).__name__}; what is finished is kept,"
                     f" go on with: {how_to_go_on(root, plan)}"
                 ) from error
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
+                ) from None
             raise
 
 

@@ -37,7 +37,7 @@ def bounded(table: Tensor, least: float | None = None) -> Tensor:
 
 
 def put(table: Tensor, own: Tensor, value: Tensor | float) -> Tensor:
-    """Return ``(M, C)`` numbers of one's own with others at the classes `own` ``(M, 1)``; memory is reused."""
+    """Return ``(M, C)`` numbers with others at the classes `own` ``(M, 1)``; their memory is reused."""
     # In place this has no rule under vmap.
     return table.scatter(1, own, value) if transforming() else table.scatter_(1, own, value)
 
