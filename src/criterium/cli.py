@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from criterium import __version__
+from criterium._data_options import DATA_OPTIONS, given
 from criterium._messages import OneLine, one_line_errors
 from criterium.training.recipe import Recipe
 
@@ -35,9 +36,7 @@ app = typer.Typer(
 Data = Annotated[str, typer.Option(help="A source (see: criterium list data), such as digits or npz:FILE.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the official files of a data set.")]
 Label = Annotated[str | None, typer.Option(help="Column of a table that holds the classes.")]
-Ood = Annotated[
-    str | None, typer.Option(help="Inputs from elsewhere: classes:A,B, another source, array, or none.")
-]
+Ood = Annotated[str | None, typer.Option(help="OOD inputs: classes:A,B, another source, array, or none.")]
 Hierarchy = Annotated[
     str | None,
     typer.Option(
@@ -103,26 +102,29 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 
 
 def _takes_recipe(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a recipe, but those left out, where it has its parameter `recipe`."""
-    options = {
-        field.name: (_RECIPE[field.name], field.default)
-        for field in dataclasses.fields(Recipe)
-        if field.name not in left_out
+    """Give a command the options of data and of a recipe, but those left out, in place of two parameters."""
+    groups = {
+        "reading": DATA_OPTIONS,
+        "recipe": {
+            field.name: (_RECIPE[field.name], field.default)
+            for field in dataclasses.fields(Recipe)
+            if field.name not in left_out
+        },
     }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def wrapped(**given: Any) -> None:
-            recipe = {name: given.pop(name) for name in options}
-            command(**given, recipe=recipe)
+            grouped = {group: {name: given.pop(name) for name in names} for group, names in groups.items()}
+            command(**given, **grouped)
 
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            if parameter.name != "recipe":
+            if parameter.name not in groups:
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
                 continue
             parameters += [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-                for name, (kind, default) in options.items()
+                for name, (kind, default) in groups[parameter.name].items()
             ]
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -164,6 +166,7 @@ def compare(
     label: Label = None,
     ood: Ood = None,
     hierarchy: Hierarchy = None,
+    reading: dict[str, Any],
     model: Model = "mlp",
     seeds: Annotated[str, typer.Option(help="How many, or which: 5 or 0,1,7.")] = "5",
     k: K = None,
@@ -199,6 +202,7 @@ def compare(
                 label=label,
                 ood=ood,
                 hierarchy=hierarchy,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
@@ -246,6 +250,7 @@ def train(
     label: Label = None,
     ood: Ood = None,
     hierarchy: Hierarchy = None,
+    reading: dict[str, Any],
     model: Model = "mlp",
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
     k: K = None,
@@ -272,6 +277,7 @@ def train(
                 label=label,
                 ood=ood,
                 hierarchy=hierarchy,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
@@ -296,6 +302,7 @@ def search(
     data_dir: DataDir = None,
     label: Label = None,
     ood: Ood = None,
+    reading: dict[str, Any],
     seed: Annotated[int, typer.Option(help="Of the networks drawn, their weights and batches.")] = 0,
     recipe: dict[str, Any],
     device: Device = "auto",
@@ -325,6 +332,7 @@ def search(
                 data_dir=data_dir,
                 label=label,
                 ood=ood,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,

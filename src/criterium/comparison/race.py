@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from criterium._checks import at_least
 from criterium._files import expanded, whole, write_json
@@ -30,6 +30,7 @@ from criterium.comparison.study import (
     reported_runs,
 )
 from criterium.data import Dataset, Source
+from criterium.data.sources import SourceOptions
 from criterium.engine.executor import RunFailed, execute_all, fresh_workers
 from criterium.engine.folder import alone, free_folder, new_folder, opened_log
 from criterium.engine.held import Held
@@ -49,16 +50,13 @@ def compare(
     seeds: int | Sequence[int] = 5,
     k: int | None = None,
     tune: int = 4,
-    data_dir: str | os.PathLike[str] | None = None,
-    label: str | None = None,
-    ood: str | None = None,
-    hierarchy: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
     precision: str = "auto",
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    **reading: Unpack[SourceOptions],
 ) -> Study:
     """Train every objective on the same data under the same protocol, and compare them.
 
@@ -70,13 +68,14 @@ def compare(
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
         tune: settings to try for each objective on validation rows; 0 uses the published ones.
-        data_dir, label, ood, hierarchy: see `criterium.data.load`.
         recipe: how to train; see `criterium.training.Recipe`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bf16".
         jobs: runs at a time; by default one a core, or one on a GPU.
         out: folder to write to; by default a new one under "runs".
         progress: told what is going on.
+        reading: how the data are read and split, such as ``label="outcome"`` or ``ood="classes:8,9"``; see
+            `criterium.data.Source`.
 
     Returns:
         The finished study.
@@ -99,9 +98,7 @@ def compare(
     for name in labels:
         if name not in handed:
             configure(name, {}, recipe)
-    directory = None if data_dir is None else str(data_dir)
-    tree = None if hierarchy is None else str(hierarchy)
-    source = Source(data, directory, label, ood, hierarchy=tree)
+    source = Source.of(data, **reading)
     held = Held(source)
     dataset = held.split()
     classes = len(dataset.classes)

@@ -18,7 +18,7 @@ from criterium.engine.held import Held
 from criterium.evaluation.accuracy import top1_error
 from criterium.evaluation.calibration import fit_temperature, nll
 from criterium.evaluation.detection import detection_score, score_threshold
-from criterium.evaluation.metrics import measure
+from criterium.evaluation.measures import measure
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.rows import finite
 from criterium.training import Diverged

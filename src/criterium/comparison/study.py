@@ -16,7 +16,8 @@ from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
 from criterium.data.raw import listed
-from criterium.evaluation.metrics import measure, tree_metrics
+from criterium.evaluation.measures import measure
+from criterium.evaluation.metrics import tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView, write_report
 from criterium.statistics.table import Table, summarise

@@ -11,7 +11,6 @@ from criterium._checks import choice
 
 if TYPE_CHECKING:
     from criterium.data.hierarchy import Hierarchy
-    from criterium.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -262,30 +261,3 @@ def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple
             " judges by that."
         )
     return "top1_error", ""
-
-
-def measure(
-    predictions: Predictions,
-    *,
-    k: int,
-    hierarchy: Hierarchy | None = None,
-    class_counts: Sequence[int] | None = None,
-    temperature: float | None = None,
-) -> dict[str, float]:
-    """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
-
-    The temperature is fitted on the validation rows alone and every error measured on the test rows alone.
-
-    Args:
-        predictions: with at least one validation and one test row; `auroc`, `fpr95` and `aupr` are NaN where
-            there are no inputs from elsewhere, and those of `NEAR_AND_FAR` are there where both kinds are.
-        k: for `topk_error`; below the number of classes.
-        hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
-        class_counts: training rows a class; without them the errors of many, medium and few-shot classes
-            are NaN, as they are where there is no such class.
-        temperature: that of the validation rows, where it is known already.
-    """
-    # Imported here, so that naming the metrics needs neither numpy nor scipy.
-    from criterium.evaluation.measures import numbers
-
-    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts, temperature=temperature)
