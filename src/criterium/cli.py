@@ -158,9 +158,6 @@ def compare(
             " [default: cross-entropy exact topk noised-topk dismax cot]",
         ),
     ] = None,
-    objectives: Annotated[
-        list[str] | None, typer.Option(help="The same, as an option: names with commas between.")
-    ] = None,
     data: Data = "digits",
     data_dir: DataDir = None,
     label: Label = None,
@@ -187,9 +184,9 @@ def compare(
     with one_line_errors():
         from criterium import comparison
 
-        asked = _names([*(objectives or []), *(names or [])])
-        if objectives and not asked:
-            raise ValueError(f"objectives: got {', '.join(map(repr, objectives))}, expected names")
+        asked = _names(names or [])
+        if names and not asked:
+            raise ValueError(f"objectives: got {', '.join(map(repr, names))}, expected names")
         with _progress(quiet or as_json) as progress:
             study = comparison.compare(
                 data,
@@ -511,7 +508,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
 
 @contextmanager
 def _progress(silent: bool) -> Iterator[Progress]:
-    """Show what is going on while it lasts, and after Ctrl-C how to go on."""
+    """Show what is going on while it lasts."""
     from rich.console import Console
 
     from criterium.comparison import Progress
@@ -520,15 +517,8 @@ def _progress(silent: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     live = Live(console) if console.is_terminal and not silent else None
     progress = live or (Progress() if silent else Plain(console))
-    try:
-        with live or nullcontext():
-            yield progress
-    except KeyboardInterrupt:
-        if progress.folder is not None:
-            raise KeyboardInterrupt(
-                f"; what is finished is kept, go on with: criterium resume {progress.folder}"
-            ) from None
-        raise
+    with live or nullcontext():
+        yield progress
 
 
 def _print_json(found: dict[str, Any]) -> None:

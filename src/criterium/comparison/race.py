@@ -119,9 +119,9 @@ def compare(
     )
     rehearse(plan, dataset)
     config = {"plan": plan.to_dict(), "machine": plan.setup.machine(), "data": _describe(dataset)}
-    root = new_folder(dataset.name) if out is None else free_folder(expanded(out))
+    root = new_folder(dataset.name) if out is None else _free(expanded(out))
     with alone(root):
-        free_folder(root)  # another process may have had it in the meantime
+        _free(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
         shown = progress or Progress()
         for line in notes_on_handed(handed, root):
@@ -177,8 +177,19 @@ def _check_same(held: Held, hashes: Mapping[str, str]) -> None:
         raise ValueError(f"data: {held.source.data} changed since the comparison began: {', '.join(changed)}")
 
 
+def _free(root: Path) -> Path:
+    """Return `root` if it is free, or say how to go on with the race that it holds."""
+    try:
+        _, plan = read_config(root)
+    except ValueError:
+        return free_folder(root)
+    raise ValueError(
+        f"out: {root} holds a comparison already, expected a new or an empty folder;"
+        f" go on with that one by: {how_to_go_on(root, plan)}"
+    )
+
+
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
-    progress.begin(root)
     if plan.setup.jobs > 1 and plan.code:
         fresh_workers()
     with opened_log(root) as log:
@@ -194,6 +205,10 @@ def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progr
                     f"{words or type(error).__name__}; what is finished is kept,"
                     f" go on with: {how_to_go_on(root, plan)}"
                 ) from error
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
+                ) from None
             raise
 
 

@@ -22,11 +22,6 @@ def free_folder(path: Path) -> Path:
         raise ValueError(f"out: got {str(path)!r}, expected the name of a folder")
     if path.exists() and not path.is_dir():
         raise ValueError(f"out: {path} is a file, expected a new or an empty folder")
-    if (path / "config.json").exists():
-        raise ValueError(
-            f"out: {path} holds a comparison already, expected a new or an empty folder;"
-            f" go on with that one by: criterium resume {path}"
-        )
     # A process that was killed at the very beginning leaves only its lock.
     if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise ValueError(f"out: {path} holds other files, expected a new or an empty folder")
