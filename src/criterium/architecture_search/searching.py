@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from criterium._files import read_json, slug, whole, write_json
+from criterium._files import expanded, read_json, slug, whole, write_json
 from criterium.architecture_search.figure import write_scatter
 from criterium.architecture_search.plan import SearchPlan
 from criterium.architecture_search.ranking import ranked, spread
@@ -82,7 +82,7 @@ def search(
     names = draw(space, budget, seed, tuple(dataset.train.inputs.shape[1:]))
     asked = {**plan.identity, "hashes": dataset.hashes}
     config = {"search": asked, "data": asked, "machine": setup.machine()}
-    root = new_folder(f"{slug(space)}-{dataset.name}") if out is None else _claim(Path(out), asked)
+    root = new_folder(f"{slug(space)}-{dataset.name}") if out is None else _claim(expanded(out), asked)
     shown = progress or Progress()
     with alone(root), opened_log(root) as log, _kept(root):
         write_json(root / "config.json", config)
@@ -133,8 +133,8 @@ def _write(found: ArchitectureSearch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with whole(found.folder / "results.parquet") as partial:
-        pq.write_table(pa.Table.from_pylist(found.records()), partial)
+    with whole(found.folder / "results.parquet") as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(found.records()), file)
     with whole(found.folder / "scatter.svg") as partial:
         partial.write_text(write_scatter(found.rows), encoding="utf-8")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from criterium._checks import at_least
-from criterium._files import whole, write_json
+from criterium._files import expanded, whole, write_json
 from criterium.comparison import tuning
 from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
@@ -119,7 +119,7 @@ def compare(
     )
     rehearse(plan, dataset)
     config = {"plan": plan.to_dict(), "machine": plan.setup.machine(), "data": _describe(dataset)}
-    root = new_folder(dataset.name) if out is None else _free(Path(out))
+    root = new_folder(dataset.name) if out is None else _free(expanded(out))
     with alone(root):
         _free(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
@@ -149,7 +149,7 @@ def resume(
         ValueError: no comparison is there, or its data are no longer what they were.
 
     """
-    root = Path(folder)
+    root = expanded(folder)
     config, plan = read_config(root)
     plan = named_again(plan, objectives, root)
     with blamed(root, config):
@@ -265,8 +265,8 @@ def _write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         }
         for row in results
     ]
-    with whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows), partial)
+    with whole(path) as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

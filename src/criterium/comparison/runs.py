@@ -13,6 +13,7 @@ from criterium._files import plain, read_json, slug, write_json
 from criterium.comparison.plan import Plan
 from criterium.comparison.tuning import TUNING_SEED
 from criterium.data import Dataset
+from criterium.engine.folder import made_place
 from criterium.engine.held import Held
 from criterium.evaluation.accuracy import top1_error
 from criterium.evaluation.calibration import fit_temperature, nll
@@ -85,7 +86,7 @@ def execute(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
     if finished is not None:
         return finished
     place = run.place(root)
-    place.mkdir(parents=True, exist_ok=True)
+    made_place(root, place)
     accelerator = plan.setup.begin()
     dataset = data.split()
     objective, recipe = plan.configure(run.objective, run.setting)

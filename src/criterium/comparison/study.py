@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from criterium._files import read_json
+from criterium._files import expanded, page_at, read_json
 from criterium.comparison.config import read_config
 from criterium.comparison.entrants import how_to_go_on
 from criterium.comparison.plan import Plan
@@ -71,7 +71,7 @@ class Study:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the HTML page, into the folder of the study unless `path` says otherwise."""
-        target = Path(path) if path is not None else self.folder / "report.html"
+        target = page_at(path if path is not None else self.folder / "report.html")
         runs = [
             RunView.of(
                 row["objective"],
@@ -96,7 +96,7 @@ class Study:
 
 def open_study(folder: str | os.PathLike[str]) -> Study:
     """Return the finished comparison in `folder`; its numbers are computed anew from the predictions."""
-    root = Path(folder)
+    root = expanded(folder)
     config, plan = read_config(root)
     hierarchy = _hierarchy(config)
     results = []

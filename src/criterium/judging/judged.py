@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from criterium._checks import at_least, choice, positive
+from criterium._files import page_at
 from criterium.evaluation.calibration import fit_temperature
 from criterium.evaluation.measures import RowSample, mean_sample, measure, row_sample
 from criterium.evaluation.metrics import asked_metric, default_metric
@@ -55,7 +56,7 @@ class Judged:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the HTML page, to ``report.html`` in the working directory unless `path` says otherwise."""
-        target = Path("report.html" if path is None else path)
+        target = page_at("report.html" if path is None else path)
         title = f"{len(self.table.objectives)} predictions compared"
         write_report(target, title=title, config=self.settings, table=self.table, runs=self.runs)
         return target
