@@ -19,7 +19,9 @@ def test_it_errs_where_the_commonest_class_is_wrong(counts: tuple[int, ...]) -> 
     assert found["top1_error"] == np.mean(target[60:] != ranked[0])
     assert found["topk_error"] == np.mean(~np.isin(target[60:], ranked[:2]))
     assert found["class_mean_error"] == pytest.approx(2 / 3)
-    assert all(np.isfinite(found[name]) for name in ("nll", "brier", "calibration_error", "risk_coverage_area"))
+    assert all(
+        np.isfinite(found[name]) for name in ("nll", "brier", "calibration_error", "risk_coverage_area")
+    )
 
 
 def test_it_tells_no_input_from_another() -> None:
