@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test picture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/criterium compare
@@ -14,6 +14,11 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The picture of the README: make picture REPORT=runs/.../report.html
+picture:
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1100,1310 \
+		--screenshot=$(CURDIR)/docs/images/report.png file://$(realpath $(REPORT))
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

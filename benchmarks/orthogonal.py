@@ -38,8 +38,7 @@ from torch import nn
 from criterium import objectives, orthogonal
 from criterium._files import read_json, write_json
 from criterium.comparison.cost import Stepper
-from criterium.comparison.plan import Source
-from criterium.data import Dataset, Split
+from criterium.data import Dataset, Source, Split
 from criterium.report.style import look, svg
 from criterium.statistics.paired import estimate, holm, paired_p
 from criterium.training.devices import accelerator_for
@@ -52,7 +51,7 @@ METHODS = (PLAIN, *orthogonal.METHODS, "gram_schmidt:stochastic=0.25")
 
 def dataset(data: str, data_dir: str | None, rows: int | None) -> Dataset:
     """Return the data, with no more than `rows` for training and as many for each of the others."""
-    full = Source(data, data_dir, ood="none").load()
+    full = Source(data, data_dir, ood="none").read().split()
     if rows is None:
         return full
 

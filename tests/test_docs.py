@@ -41,8 +41,9 @@ def test_every_public_function_has_its_module_and_its_examples() -> None:
         function = getattr(criterium.functional, name)
         assert ">>> " in function.__doc__, name
     modules = {name.lower() for name in criterium.__all__ if name.endswith("Loss")}
-    # A probability, class weights, and a loss of the halves of a batch that its objective alone can form.
+    # A probability, class weights, and DisMax: a loss of the halves of a batch, and what mixes a batch.
     others = {"expected_accuracy", "effective_number_weight", "fractional_probability_loss"}
+    others |= {"mix_quadrants", "mixed_targets"}
     for name in set(criterium.functional.__all__) - others:
         assert f"{name.removesuffix('_loss').replace('_', '')}loss" in modules, name
 

@@ -2,20 +2,22 @@
 
 Ten classes, of which the logit of one moves: the true one, so that its margin over the largest wrong logit
 goes from left to right, or, for complement objectives, a wrong one. The other nine stay where the figure
-says. On the left is the loss of such a row, on the right its derivative by the logit that moves, by automatic
-differentiation. What is drawn are the criteria that `criterium compare` trains with, not copies of formulas.
+says. On the left is the loss of such a row, on the right the push on the logit that moves: minus the
+derivative, by automatic differentiation. What is drawn are the criteria that `criterium compare` trains with,
+not copies of formulas. Names of curves stand where there is room for them, in one panel or the other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -31,7 +33,8 @@ TASK = Task(
     num_classes=CLASSES, class_counts=COUNTS, k=3, is_image=False, hierarchy=((0, 0, 0, 0, 0, 1, 1, 1, 1, 1),)
 )
 POINTS = 160  # an even number steers clear of ties, where slopes of hinges and networks jump
-STYLES = ("-", "--", "-.", ":")
+LETTER, HEIGHT = 0.0145, 0.075
+"""Width of a letter and height of a line of text, as shares of a panel."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Picture:
     low: float = -6.0
     high: float = 6.0
     x: str = "margin: true logit less the largest wrong one"
-    slope: str = "derivative by the true logit"
+    push: str = "push on the true logit (minus the derivative)"
+    logit: Callable[[Tensor], Tensor] = lambda x: x  # the logit that moves, as a function of the axis
     note: str = "10 classes; wrong logits 0, −0.5, −1, …, −4"
     marks: Mapping[float, str] = field(default_factory=lambda: {0.0: ""})  # vertical lines
     baseline: Curve = Curve("cross-entropy", objective="cross-entropy")
@@ -68,7 +72,7 @@ class Line:
     label: str
     x: np.ndarray
     loss: np.ndarray
-    slope: np.ndarray
+    push: np.ndarray
 
 
 def _each(option: str, *values: float) -> tuple[Curve, ...]:
@@ -95,7 +99,7 @@ _EVENNESS: dict[str, Any] = {
     "low": -4.0,
     "high": 8.0,
     "x": "logit of a wrong class that stands out from the others",
-    "slope": "derivative by that wrong logit",
+    "push": "push on that wrong logit (minus the derivative)",
     "marks": {0.0: "like the others"},
     "baseline": Curve("cross-entropy: the first update", objective="cross-entropy", moves=1),
 }
@@ -113,10 +117,13 @@ PICTURES: dict[str, Picture] = {
     "dismax": Picture(
         (
             Curve("a plain row"),
-            Curve("a mixed row: ¼ this class, ¼ each of the next three", target=(*[0.25] * 4, *[0.0] * 6)),
+            Curve("a mixed row: ¼ of it is this class", target=(*[0.25] * 4, *[0.0] * 6)),
         ),
         **_DISTANCES
-        | {"x": "logit of this class less the largest other one", "slope": "derivative by that logit"},
+        | {
+            "x": "logit of this class less the largest other one",
+            "push": "push on that logit (minus the derivative)",
+        },
     ),
     "exact": Picture(
         tuple(
@@ -144,7 +151,15 @@ PICTURES: dict[str, Picture] = {
     "isomax": Picture(_each("entropic_scale", 5.0, 10.0, 20.0), **_DISTANCES),
     "isomax-plus": Picture(
         tuple(Curve(f"scale 10, d = {value:g}", factor=value) for value in (0.5, 1.0, 2.0)),
-        **_DISTANCES,
+        others=(-(2**0.5),) * (CLASSES - 1),
+        low=-1.0,
+        high=0.98,
+        logit=lambda cosine: -(2 - 2 * cosine).sqrt(),
+        x="cosine between the features and the true prototype",
+        push="push towards the true prototype (minus the derivative)",
+        note="10 classes; the features are at right angles to the wrong prototypes",
+        marks={0.0: "as near as the wrong ones"},
+        baseline=Curve("cross-entropy: entropic scale 1", objective="cross-entropy"),
     ),
     "label-smoothing": Picture(_each("smoothing", 0.05, 0.1, 0.2)),
     "ldam": Picture(
@@ -195,21 +210,21 @@ def lines(name: str) -> list[Line]:
     """Return what the figure of an objective draws, cross-entropy first."""
     picture = PICTURES[name]
     x = torch.linspace(picture.low, picture.high, POINTS, dtype=torch.float64)
-    return [_line(curve, name, picture.others, x) for curve in (picture.baseline, *picture.curves)]
+    return [_line(curve, name, picture, x) for curve in (picture.baseline, *picture.curves)]
 
 
-def _line(curve: Curve, name: str, others: tuple[float, ...], x: Tensor) -> Line:
+def _line(curve: Curve, name: str, picture: Picture, x: Tensor) -> Line:
     criterion = build(curve.objective or name, curve.options).criteria(TASK)[-1]
     target = torch.tensor([curve.target])  # a class, or shares of classes
-    stay = torch.tensor(others, dtype=x.dtype)
+    stay = torch.tensor(picture.others, dtype=x.dtype)
 
     def loss_of_row(moving: Tensor) -> Tensor:
-        row = torch.cat([stay[: curve.moves], moving[None], stay[curve.moves :]])
+        row = torch.cat([stay[: curve.moves], picture.logit(moving)[None], stay[curve.moves :]])
         loss: Tensor = criterion(curve.factor * row[None], target)
         return loss
 
     slope, loss = torch.func.vmap(torch.func.grad_and_value(loss_of_row), randomness="same")(x)
-    return Line(curve.label, x.numpy(), loss.numpy(), slope.numpy())
+    return Line(curve.label, x.numpy(), loss.numpy(), -slope.numpy())
 
 
 def figure(name: str) -> str:
@@ -227,31 +242,112 @@ def figure(name: str) -> str:
 
 
 def _figure(name: str) -> Figure:
-    picture = PICTURES[name]
-    drawn = Figure((9.0, 3.3))
+    picture, drawn = PICTURES[name], Figure((9.0, 3.3))
     # Fixed places, not a layout that depends on the fonts of the machine.
-    panels = drawn.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.975, "bottom": 0.23, "top": 0.81})
-    for number, line in enumerate(lines(name)):
-        colour = COLOURS[number - 1] if number else GREY
-        style = STYLES[number - 1] if number else "-"
-        for panel, part in zip(panels, ("loss", "slope"), strict=True):
-            (path,) = panel.plot(line.x, getattr(line, part), style, color=colour, label=line.label)
+    panels = drawn.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.985, "bottom": 0.23, "top": 0.91})
+    shown = lines(name)
+    colours = [GREY, *COLOURS][: len(shown)]
+    for panel, part in zip(panels, ("loss", "push"), strict=True):
+        for number, (line, colour) in enumerate(zip(shown, colours, strict=True)):
+            (path,) = panel.plot(*_broken(line.x, getattr(line, part)), color=colour)
             path.set_gid(f"{part}-{number}")
             path.get_path().should_simplify = False
-    for panel in panels:
-        panel.axhline(0, color=INK, linewidth=0.6)
+        panel.axhline(0, color=INK, linewidth=0.8)
         for at in picture.marks:
             panel.axvline(at, color=INK, linewidth=0.6, linestyle=":")
         panel.set_xlim(picture.low, picture.high)
+        panel.set_ylim(*_limits([getattr(line, part) for line in shown]))
         panel.set_xlabel(picture.x)
-    for at, text in picture.marks.items():
-        panels[0].text(at, 1, f" {text}", transform=panels[0].get_xaxis_transform(), va="top", fontsize=8)
     panels[0].set_title("loss", loc="left")
-    panels[1].set_title(picture.slope, loc="left")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.045, 1.01), ncols=5, handlelength=2.4)
-    drawn.text(0.975, 0.02, picture.note, ha="right", fontsize=8)
+    panels[1].set_title(picture.push, loc="left")
+    _label(panels, shown, colours, picture)
+    drawn.text(0.985, 0.02, picture.note, ha="right", fontsize=8)
     return drawn
+
+
+def _broken(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a curve with a gap where it jumps: between points that are far apart, their neighbours not."""
+    steps = np.abs(np.diff(y))
+    around = np.maximum(np.append(steps[1:], 0), np.insert(steps[:-1], 0, 0))
+    jumps = np.flatnonzero((steps > 0.02 * np.ptp(y)) & (steps > 8 * around)) + 1
+    return np.insert(x, jumps, np.nan), np.insert(y, jumps, np.nan)
+
+
+def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return what an axis shows: 0 and the curves, and the first as far as it squeezes none."""
+    own = np.concatenate([*curves[1:], np.zeros(1)])
+    low, high, room = own.min(), own.max(), np.ptp(own)
+    low, high = max(low - room, min(low, curves[0].min())), min(high + room, max(high, curves[0].max()))
+    return low - 0.14 * (high - low), high + 0.08 * (high - low)
+
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, as shares of a panel."""
+
+
+def _label(panels: Sequence[Axes], shown: Sequence[Line], colours: Sequence[str], picture: Picture) -> None:
+    """Write the names of marks, of the zero line and of the curves, where they cover nothing."""
+    paths = [[_path(panel, line.x, getattr(line, part)) for line in shown] for panel, part in _parts(panels)]
+    taken: list[list[Box]] = [[], []]
+    for at, text in picture.marks.items():
+        if text:
+            left = float((at - picture.low) / (picture.high - picture.low))
+            taken[0].append((left, 1 - HEIGHT, left + LETTER * len(text), 1))
+            panels[0].text(left, 0.99, f" {text}", transform=panels[0].transAxes, va="top", fontsize=8)
+    for panel, around in zip(panels, paths, strict=True):
+        around.append(_path(panel, shown[0].x, np.zeros(POINTS)))
+    _write(panels[1], "0: no push", INK, _best(paths[1][-1], "0: no push", paths[1], taken[1])[1], taken[1])
+    for number, line in enumerate(shown):
+        found = [_best(paths[i][number], line.label, paths[i], taken[i]) for i in range(2)]
+        side = int(found[1][0] > found[0][0])
+        _write(panels[side], line.label, colours[number], found[side][1], taken[side])
+
+
+def _parts(panels: Sequence[Axes]) -> zip[tuple[Axes, str]]:
+    return zip(panels, ("loss", "push"), strict=True)
+
+
+def _path(panel: Axes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return points (P, 2) of a curve that lie close to each other, as shares of the panel."""
+    dense = np.linspace(0, len(x) - 1, 4 * len(x))
+    places = np.arange(len(x))
+    (left, right), (low, high) = panel.get_xlim(), panel.get_ylim()
+    across = (np.interp(dense, places, x) - left) / (right - left)
+    return np.stack([across, (np.interp(dense, places, y) - low) / (high - low)], axis=1)
+
+
+def _best(own: np.ndarray, text: str, paths: Sequence[np.ndarray], taken: Sequence[Box]) -> tuple[float, Box]:
+    """Return the box for a text close to its curve and far from all else, and how good it is."""
+    width, gap = LETTER * len(text), 0.02
+    others = [path for path in paths if path is not own]
+    found = (-np.inf, (0.5, 0.5, 0.5 + width, 0.5 + HEIGHT))
+    for x, y in own[8::8]:
+        for left in (x, x - width / 2, x - width):
+            for bottom in (y + gap, y - gap - HEIGHT):
+                box = (float(left), float(bottom), float(left + width), float(bottom + HEIGHT))
+                if min(box[:2]) < 0.01 or max(box[2:]) > 0.99 or any(_overlap(box, old) for old in taken):
+                    continue
+                if _distance(own, box) < 0.005:
+                    continue
+                good = min((_distance(path, box) for path in others), default=1.0)
+                found = max(found, (min(good, 0.15), box))
+    return found
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _distance(path: np.ndarray, box: Box) -> float:
+    """Return how far a curve stays away from a box."""
+    across = np.maximum(np.maximum(box[0] - path[:, 0], path[:, 0] - box[2]), 0)
+    along = np.maximum(np.maximum(box[1] - path[:, 1], path[:, 1] - box[3]), 0)
+    return float(np.hypot(across, along).min())
+
+
+def _write(panel: Axes, text: str, colour: str, box: Box, taken: list[Box]) -> None:
+    taken.append(box)
+    panel.text(box[0], box[1] + 0.015, text, transform=panel.transAxes, color=colour, fontsize=8)
 
 
 if __name__ == "__main__":

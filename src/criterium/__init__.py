@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         statistics,
         training,
     )
+    from criterium.architecture_search import ArchitectureSearch, search
     from criterium.comparison import Study, compare, open_study, resume
     from criterium.judging import compare_predictions
     from criterium.losses.complement import ComplementEntropyLoss
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 
 # Imported when first asked for: `criterium --help` need not wait for torch.
 _HOMES = {
+    "ArchitectureSearch": "criterium.architecture_search",
     "ComplementEntropyLoss": "criterium.losses.complement",
     "ExactLoss": "criterium.losses.exact",
     "FocalLoss": "criterium.losses.focal",
@@ -89,12 +91,14 @@ _HOMES = {
     "orthogonal": "criterium.techniques.orthogonal",
     "resume": "criterium.comparison",
     "score_architecture": "criterium.techniques.architecture",
+    "search": "criterium.architecture_search",
     "sorting": "criterium.sorting",
     "statistics": "criterium.statistics",
     "training": "criterium.training",
 }
 
 __all__ = [
+    "ArchitectureSearch",
     "ComplementEntropyLoss",
     "ExactLoss",
     "FocalLoss",
@@ -130,6 +134,7 @@ __all__ = [
     "orthogonal",
     "resume",
     "score_architecture",
+    "search",
     "sorting",
     "statistics",
     "training",

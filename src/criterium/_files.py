@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_LONGEST = 120
+"""Characters of a file name that is still like what it is called after."""
 
 
 @contextmanager
@@ -55,3 +61,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is not a JSON file ({error})") from error
+
+
+def slug(label: str) -> str:
+    """Return `label` as a file name."""
+    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", label)
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON has it: None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import shutil
@@ -15,11 +16,11 @@ import typer
 
 from criterium import __version__
 from criterium._messages import OneLine, one_line_errors
+from criterium.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from criterium.architecture_search import ArchitectureSearch
     from criterium.comparison import Progress, Study
-    from criterium.comparison.search_table import Search
-    from criterium.training import Recipe
 
 
 app = typer.Typer(
@@ -78,20 +79,20 @@ CompressActivations = Annotated[
 Fused = Annotated[
     bool, typer.Option("--fused", help="Train without the matrix of logits: for very many classes.")
 ]
-_RECIPE: dict[str, tuple[Any, Any]] = {
-    "epochs": (Epochs, 30),
-    "batch_size": (BatchSize, 64),
-    "optimizer": (Optimizer, "sgd"),
-    "learning_rate": (LearningRate, None),
-    "weight_decay": (WeightDecay, None),
-    "schedule": (Schedule, "cosine"),
-    "warmup": (Warmup, 0.05),
-    "clip": (Clip, None),
-    "augment": (Augment, "none"),
-    "cutmix": (Cutmix, 0.0),
-    "orthogonal": (Orthogonal, None),
-    "compress_activations": (CompressActivations, None),
-    "fused": (Fused, False),
+_RECIPE: dict[str, Any] = {
+    "epochs": Epochs,
+    "batch_size": BatchSize,
+    "optimizer": Optimizer,
+    "learning_rate": LearningRate,
+    "weight_decay": WeightDecay,
+    "schedule": Schedule,
+    "warmup": Warmup,
+    "clip": Clip,
+    "augment": Augment,
+    "cutmix": Cutmix,
+    "orthogonal": Orthogonal,
+    "compress_activations": CompressActivations,
+    "fused": Fused,
 }
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where a GPU has it), float32 or bf16.")]
@@ -103,7 +104,11 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 
 def _takes_recipe(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a recipe, but those left out, where it has its parameter `recipe`."""
-    options = {name: option for name, option in _RECIPE.items() if name not in left_out}
+    options = {
+        field.name: (_RECIPE[field.name], field.default)
+        for field in dataclasses.fields(Recipe)
+        if field.name not in left_out
+    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def wrapped(**given: Any) -> None:
@@ -143,7 +148,6 @@ def _root(
 @_takes_recipe()
 def compare(
     *,
-    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -173,10 +177,6 @@ def compare(
         int | None, typer.Option(help="Runs at a time. [default: one a core; one on a GPU]")
     ] = None,
     out: Out = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted comparison, with the settings it had."),
-    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -188,28 +188,49 @@ def compare(
         if objectives and not asked:
             raise ValueError(f"objectives: got {', '.join(map(repr, objectives))}, expected names")
         with _progress(quiet or as_json) as progress:
-            if resume is not None:
-                _check_nothing_else(context)
-                study = comparison.resume(resume, jobs=jobs, progress=progress)
-            else:
-                study = comparison.compare(
-                    data,
-                    objectives=asked or comparison.DEFAULT_OBJECTIVES,
-                    model=model,
-                    seeds=_seeds(seeds),
-                    k=k,
-                    tune=tune,
-                    data_dir=data_dir,
-                    label=label,
-                    ood=ood,
-                    hierarchy=hierarchy,
-                    recipe=_recipe(recipe),
-                    device=device,
-                    precision=precision,
-                    jobs=jobs,
-                    out=out,
-                    progress=progress,
-                )
+            study = comparison.compare(
+                data,
+                objectives=asked or comparison.DEFAULT_OBJECTIVES,
+                model=model,
+                seeds=_seeds(seeds),
+                k=k,
+                tune=tune,
+                data_dir=data_dir,
+                label=label,
+                ood=ood,
+                hierarchy=hierarchy,
+                recipe=_recipe(recipe),
+                device=device,
+                precision=precision,
+                jobs=jobs,
+                out=out,
+                progress=progress,
+            )
+        _show(study, as_json)
+
+
+@app.command(short_help="Go on with an interrupted comparison.")
+def resume(
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the comparison.")],
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="pkg.module:Class of an objective in the comparison: code that a folder names runs only if"
+            " you name it too. Can be repeated.",
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time. [default: as it began]")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with an interrupted comparison, with the settings it had."""
+    with one_line_errors():
+        from criterium import comparison
+
+        with _progress(quiet or as_json) as progress:
+            study = comparison.resume(run, objectives=objective or (), jobs=jobs, progress=progress)
         _show(study, as_json)
 
 
@@ -291,7 +312,7 @@ def search(
 ) -> None:
     """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
     with one_line_errors():
-        from criterium.comparison.search import search as carry_out
+        from criterium.architecture_search import search as carry_out
 
         with _progress(quiet or as_json) as progress:
             found = carry_out(
@@ -424,9 +445,7 @@ def list_(
 
 def _catalogue(kind: str) -> list[tuple[str, str]]:
     if kind == "objectives":
-        from criterium.objectives import OBJECTIVES
-
-        return [(name, f"{entry.summary}. {entry.paper}") for name, entry in OBJECTIVES.items()]
+        return list(_objectives())
     if kind == "metrics":
         from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, TREE_METRICS
 
@@ -443,6 +462,22 @@ def _catalogue(kind: str) -> list[tuple[str, str]]:
     return list(SOURCES.items())
 
 
+def _objectives() -> Iterator[tuple[str, str]]:
+    """Yield those of criterium, then those of installed packages."""
+    from criterium.objectives import OBJECTIVES, find, installed
+
+    for name, kind in OBJECTIVES.items():
+        yield name, f"{kind.summary}. {kind.paper}"
+    for name, path in sorted(installed().items()):
+        try:
+            kind = find(name)
+        except ValueError as error:
+            yield name, str(error)
+        else:
+            words = ". ".join(filter(None, (kind.summary, kind.paper)))
+            yield name, f"{words} ({path})" if name not in OBJECTIVES else f"{path}: the name is taken"
+
+
 def _names(values: list[str]) -> list[str]:
     """Split names at commas and blanks, but not between the options of one objective."""
     return [name for value in values for name in re.split(r"\s+|,(?![^,:]*=)", value.strip()) if name]
@@ -456,26 +491,11 @@ def _seeds(text: str) -> int | list[int]:
     raise ValueError(f"seeds: got {text!r}, expected how many (5), or which (0,1,7)")
 
 
-def _check_nothing_else(context: typer.Context) -> None:
-    """Refuse settings beside --resume: those of the folder hold."""
-    welcome = {"resume", "jobs", "quiet", "as_json"}
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name not in welcome and source is not None and source.name == "COMMANDLINE":
-            given = option.opts[0] if option.opts[0].startswith("-") else "objectives"
-            raise ValueError(
-                f"resume: got {given} too, but the settings are those of the folder;"
-                " expected no more than --jobs, --quiet and --json"
-            )
-
-
 def _bits_or_level(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def _recipe(given: dict[str, Any]) -> Recipe:
-    from criterium.training import Recipe
-
     if "compress_activations" in given:
         given = given | {"compress_activations": _bits_or_level(given["compress_activations"])}
     return Recipe(**given)
@@ -498,7 +518,7 @@ def _progress(silent: bool) -> Iterator[Progress]:
     except KeyboardInterrupt:
         if progress.folder is not None:
             raise KeyboardInterrupt(
-                f"; what is finished is kept, go on with: criterium compare --resume {progress.folder}"
+                f"; what is finished is kept, go on with: criterium resume {progress.folder}"
             ) from None
         raise
 
@@ -522,7 +542,7 @@ def _show(study: Study, as_json: bool) -> None:
     typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
 
 
-def _show_search(found: Search, as_json: bool) -> None:
+def _show_search(found: ArchitectureSearch, as_json: bool) -> None:
     if as_json:
         import json
 

@@ -1,9 +1,13 @@
-"""All losses as functions; `criterium` has each as a module of the same name in CamelCase + ``Loss``."""
+"""All losses as functions, and what two of them need in a loop of one's own.
+
+`criterium` has each loss as a module of the same name in CamelCase + ``Loss``. `mix_quadrants` and
+`mixed_targets` prepare the batches of DisMax, `effective_number_weight` the class weights of LDAM.
+"""
 
 from criterium.losses.complement import complement_entropy
 from criterium.losses.exact import exact_loss, expected_accuracy
 from criterium.losses.focal import focal_loss
-from criterium.losses.fractional_probability import fractional_probability_loss
+from criterium.losses.fractional_probability import fractional_probability_loss, mix_quadrants, mixed_targets
 from criterium.losses.guided_complement import guided_complement_entropy
 from criterium.losses.hierarchical_complement import hierarchical_complement_entropy
 from criterium.losses.hinge import multiclass_hinge
@@ -32,6 +36,8 @@ __all__ = [
     "ldam_loss",
     "logit_adjusted_cross_entropy",
     "maxsup_loss",
+    "mix_quadrants",
+    "mixed_targets",
     "multiclass_hinge",
     "noised_topk_hinge",
     "poly1_cross_entropy",

@@ -48,7 +48,7 @@ def finished(folder: Path) -> tuple[Path, dict[str, object]]:
     words = ("--data", f"npz:{folder / 'data.npz'}", "--hierarchy", folder / "tree.csv", *FAST)
     out = folder / "race"
     with pytest.MonkeyPatch.context() as patch:  # the cost has its own tests
-        patch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+        patch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 1.0))
         result = criterium("compare", "cross-entropy", "hcot", "--seeds", 2, *words, "--out", out, "--json")
     assert result.exit_code == 0, result.output
     return out, json.loads(result.stdout)
@@ -80,7 +80,7 @@ def test_it_is_redone_from_files_alone(finished: tuple[Path, dict[str, object]],
     config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["hierarchy"] == [list(way) for way in TREE]
     # Neither the data nor the file of the tree are asked for.
-    config["plan"]["source"] |= {"data": "npz:gone.npz", "hierarchy": "gone.csv"}
+    config["plan"]["setup"]["source"] |= {"data": "npz:gone.npz", "hierarchy": "gone.csv"}
     (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     again = json.loads(criterium("evaluate", moved, "--json").stdout)
     assert again["cells"] == table["cells"]
@@ -96,9 +96,9 @@ def test_a_tree_that_changed_is_noticed(
     other = tmp_path / "tree.csv"
     other.write_text("0,east\n1,west\n2,east\n3,west\n", encoding="utf-8")
     config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
-    config["plan"]["source"]["hierarchy"] = str(other)
+    config["plan"]["setup"]["source"]["hierarchy"] = str(other)
     (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    result = criterium("compare", "--resume", moved)
+    result = criterium("resume", moved)
     assert result.exit_code == 2
     assert "changed since the comparison began: hierarchy" in result.stderr
 

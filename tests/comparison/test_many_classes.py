@@ -105,7 +105,7 @@ def test_a_run_is_scored_without_a_second_table(dataset: Dataset, monkeypatch: p
     runs.judge(logits[:60], dataset)  # the first call imports
     tracemalloc.start()
     try:
-        predictions = runs.score(logits, dataset, "mmles")
+        predictions = runs.score(logits, dataset, "mmles", 1.0)
         judged = runs.judge(logits[:60], dataset)
         used = tracemalloc.get_traced_memory()[1]
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from criterium.comparison import Study, compare
-from criterium.comparison.plan import Plan, Source, configure, parse
+from criterium.comparison.labels import parse
+from criterium.comparison.plan import Plan, configure
 from criterium.comparison.tuning import TUNING_SEED, best, draw_settings
+from criterium.data import Source
+from criterium.engine.setup import Setup
 from criterium.objectives import OBJECTIVES
 from criterium.training import Recipe
 
@@ -119,17 +123,12 @@ def test_a_setting_that_diverged_is_never_the_best() -> None:
 
 def plan(**changes: Any) -> Plan:
     values: dict[str, Any] = {
-        "source": Source(),
+        "setup": Setup(Source(), Recipe(), "cpu", "auto", jobs=1, threads=1),
         "model": "mlp",
         "objectives": ("cross-entropy", "exact"),
         "seeds": (0, 1),
         "k": 3,
         "tune": 5,
-        "recipe": Recipe(),
-        "device": "cpu",
-        "precision": "auto",
-        "jobs": 1,
-        "threads": 1,
     }
     return Plan(**(values | changes))
 
@@ -146,11 +145,17 @@ def test_every_objective_tries_the_same_learning_rates_and_weight_decays() -> No
 
 
 def test_what_the_user_fixes_is_not_tuned() -> None:
-    fixed = plan(recipe=Recipe(learning_rate=0.2), objectives=("exact:margin=0.5",))
+    recipe = Recipe(learning_rate=0.2)
+    fixed = plan(setup=dataclasses.replace(plan().setup, recipe=recipe), objectives=("exact:margin=0.5",))
     for setting in draw_settings(fixed, "exact:margin=0.5")[1:]:
         assert setting.keys() == {"weight_decay", "end"}
-    objective, recipe = configure("exact:margin=0.5,epochs=7", {"weight_decay": 0.1}, fixed.recipe)
-    assert (objective.margin, recipe.epochs, recipe.weight_decay, recipe.learning_rate) == (0.5, 7, 0.1, 0.2)  # type: ignore[attr-defined]
+    objective, changed = configure("exact:margin=0.5,epochs=7", {"weight_decay": 0.1}, recipe)
+    assert (objective.margin, changed.epochs, changed.weight_decay, changed.learning_rate) == (
+        0.5,
+        7,
+        0.1,
+        0.2,
+    )  # type: ignore[attr-defined]
 
 
 def test_a_plan_survives_json() -> None:

@@ -22,8 +22,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from criterium.cli import app
-from criterium.comparison import compare, executor, folder, race, resume, runs, study
+from criterium.comparison import compare, race, resume, runs, study
 from criterium.comparison.runs import Run
+from criterium.engine import executor, folder
 from criterium.evaluation import predictions
 from criterium.training import Recipe, loop
 
@@ -74,7 +75,7 @@ def found(root: Path) -> tuple[bytes, Any, dict[str, bytes]]:
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Leave out the figures and the measurement of the cost, which take seconds; use one thread."""
     patch.setattr(study, "write_report", lambda *_, **__: None)
-    patch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 1.0))
+    patch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 1.0))
     patch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -122,14 +123,12 @@ def test_an_interrupted_comparison_goes_on_to_the_same_bits(epochs: int, whole: 
         before = interrupt_after(patch, epochs, KeyboardInterrupt())
         result = begin(root)
     assert result.exit_code == 130
-    assert result.stderr == (
-        f"interrupted; what is finished is kept, go on with: criterium compare --resume {root}\n"
-    )
+    assert result.stderr == (f"interrupted; what is finished is kept, go on with: criterium resume {root}\n")
     assert not (root / "results.parquet").exists()
-    assert f"go on with: criterium compare --resume {root}" in complaint(criterium("evaluate", root))
+    assert f"go on with: criterium resume {root}" in complaint(criterium("evaluate", root))
     with pytest.MonkeyPatch.context() as patch:
         after = interrupt_after(patch, 1000, AssertionError())
-        assert criterium("compare", "--resume", root).exit_code == 0
+        assert criterium("resume", root).exit_code == 0
     # Each epoch ran once: those before the interruption came from checkpoints.
     assert len(before) + len(after) == 24
     assert found(root) == found(whole)
@@ -144,7 +143,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(whole: Path, tmp_path: Pat
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert not (root / "results.parquet").exists()
-    assert criterium("compare", "--resume", root).exit_code == 0
+    assert criterium("resume", root).exit_code == 0
     assert found(root) == found(whole)
 
 
@@ -168,7 +167,7 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
     assert (process.returncode, stdout) == (130, "")
     stage, last = stderr.splitlines()
     assert stage == "training: 10 runs"
-    assert last == "interrupted; what is finished is kept, go on with: criterium compare --resume race"
+    assert last == "interrupted; what is finished is kept, go on with: criterium resume race"
     wait_for(lambda: not members(process.pid))
 
 
@@ -218,7 +217,7 @@ def test_a_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = ("--model", "deadly:factory", "--tune", 0, "--seeds", 1, "--jobs", 2, "--out", "race", "--quiet")
     line = complaint(criterium("compare", *NAMES, *words))
     assert line.startswith("criterium: a worker process was killed")
-    assert line.endswith("go on with: criterium compare --resume race")
+    assert line.endswith("go on with: criterium resume race")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_a_run_that_fails_is_one_line_with_the_traceback_in_the_log(
     interrupt_after(monkeypatch, 4, error)
     line = complaint(begin(tmp_path / "race"))
     assert line.startswith(f"criterium: cross-entropy setting 2: {said}")
-    assert line.endswith(f"go on with: criterium compare --resume {tmp_path / 'race'}")
+    assert line.endswith(f"go on with: criterium resume {tmp_path / 'race'}")
     log = (tmp_path / "race" / "log.txt").read_text(encoding="utf-8")
     assert "Traceback" in log
     assert "cross-entropy setting 1: {" in log
@@ -267,8 +266,8 @@ def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(
         patch.setattr(room, name, no_space)
         line = complaint(begin(root))
     assert "No space left on device" in line
-    assert line.endswith(f"go on with: criterium compare --resume {root}")
-    assert criterium("compare", "--resume", root).exit_code == 0
+    assert line.endswith(f"go on with: criterium resume {root}")
+    assert criterium("resume", root).exit_code == 0
     assert found(root) == found(whole)
 
 
@@ -282,13 +281,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_second_process_is_kept_out(copy: Path) -> None:
     with filelock.FileLock(copy / ".lock"):
-        line = complaint(criterium("compare", "--resume", copy))
+        line = complaint(criterium("resume", copy))
     assert line == f"criterium: {copy}: another process is working on this comparison"
 
 
 def test_a_folder_in_use_is_not_overwritten(copy: Path) -> None:
     before = (copy / "config.json").read_bytes()
-    assert f"criterium compare --resume {copy}" in complaint(begin(copy))
+    assert f"criterium resume {copy}" in complaint(begin(copy))
     assert (copy / "config.json").read_bytes() == before
 
 
@@ -311,7 +310,7 @@ def test_a_damaged_result_counts_as_none(copy: Path, whole: Path) -> None:
     place = Run("exact", 1, {}).place(copy)
     cut(place / "run.json")
     assert "exact seed 1 is not finished" in complaint(criterium("evaluate", copy))
-    assert criterium("compare", "--resume", copy).exit_code == 0
+    assert criterium("resume", copy).exit_code == 0
     assert found(copy) == found(whole)
 
 
@@ -322,18 +321,18 @@ def test_a_result_of_another_run_counts_as_none(change: dict[str, Any], copy: Pa
     if change == {"metrics": None}:
         del held["metrics"]
     path.write_text(json.dumps(held), encoding="utf-8")
-    assert criterium("compare", "--resume", copy).exit_code == 0
+    assert criterium("resume", copy).exit_code == 0
     assert found(copy) == found(whole)
 
 
 def test_damaged_predictions_say_how_to_go_on(copy: Path, whole: Path) -> None:
     place = Run("exact", 1, {}).place(copy)
     cut(place / "predictions.parquet")
-    for words in (["evaluate", copy], ["report", copy], ["compare", "--resume", copy]):
+    for words in (["evaluate", copy], ["report", copy], ["resume", copy]):
         line = complaint(criterium(*words))
-        assert f"remove {place} and go on with: criterium compare --resume {copy}" in line
+        assert f"remove {place} and go on with: criterium resume {copy}" in line
     shutil.rmtree(place)
-    assert criterium("compare", "--resume", copy).exit_code == 0
+    assert criterium("resume", copy).exit_code == 0
     assert found(copy) == found(whole)
 
 
@@ -345,21 +344,21 @@ def test_a_damaged_checkpoint_is_done_without(whole: Path, tmp_path: Path) -> No
         begin(root)
     (path,) = root.rglob("checkpoint.safetensors")
     cut(path)
-    assert criterium("compare", "--resume", root).exit_code == 0
+    assert criterium("resume", root).exit_code == 0
     assert found(root) == found(whole)
 
 
 def test_a_damaged_choice_of_settings_is_made_again(copy: Path, whole: Path) -> None:
     cut(copy / "settings.json")
     assert "settings.json" in complaint(criterium("evaluate", copy))
-    assert criterium("compare", "--resume", copy).exit_code == 0
+    assert criterium("resume", copy).exit_code == 0
     assert found(copy) == found(whole)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"plan": {}, "data": {}, "machine": {}}', "\xff"])
 def test_a_damaged_config_is_one_line(text: str, copy: Path) -> None:
     (copy / "config.json").write_bytes(text.encode("latin-1"))
-    for words in (["evaluate", copy], ["report", copy], ["compare", "--resume", copy]):
+    for words in (["evaluate", copy], ["report", copy], ["resume", copy]):
         assert str(copy / "config.json") in complaint(criterium(*words))
 
 
@@ -367,8 +366,8 @@ def test_a_damaged_config_is_one_line(text: str, copy: Path) -> None:
     "change",
     [
         lambda plan: plan.update(warp=9),
-        lambda plan: plan.pop("recipe"),
-        lambda plan: plan["recipe"].update(momentum=0.9),
+        lambda plan: plan["setup"].pop("recipe"),
+        lambda plan: plan["setup"]["recipe"].update(momentum=0.9),
         lambda plan: plan.update(objectives=["exact", "anything"]),
         lambda plan: plan.update(seeds="many"),
         lambda plan: plan.update(tune="many"),
@@ -380,7 +379,7 @@ def test_a_config_of_another_version_names_it(change: Callable[[dict[str, Any]],
     change(config["plan"])
     config["machine"]["criterium"] = "99.0"
     path.write_text(json.dumps(config), encoding="utf-8")
-    line = complaint(criterium("compare", "--resume", copy))
+    line = complaint(criterium("resume", copy))
     assert line.startswith(f"criterium: {path}: ")
     assert "criterium 99.0 wrote it" in line
 
@@ -391,7 +390,7 @@ def test_changed_data_are_not_gone_on_with(tmp_path: Path) -> None:
     write_flowers(data, 0.0)
     first = compare(f"npz:{data}", objectives=NAMES, out=tmp_path / "first", **short)
     write_flowers(data, 1.0)
-    line = complaint(criterium("compare", "--resume", tmp_path / "first"))
+    line = complaint(criterium("resume", tmp_path / "first"))
     assert line.endswith("flowers.npz changed since the comparison began: test, train, validation")
     # A new comparison in the same process reads the new data.
     second = compare(f"npz:{data}", objectives=NAMES, out=tmp_path / "second", **short)

@@ -108,7 +108,7 @@ def test_operators_are_what_they_say(name: str) -> None:
         "Groups": [1.0, 1.0],
         "Hinge": [1.0],
         "Win": [float(C), 1.0, -1.0],
-        "Rivals": [float(C), 2.0, 1.0, -1.0, 0.0],
+        "Rivals": [float(C), 1.0, -1.0, 2.0, 0.0],
     }.get(name, [1.0, 0.5, 0.5])
     labels = (torch.arange(C) % 3).unsqueeze(0) if name == "Groups" else None
     arguments: tuple[Any, ...] = (features, weight, bias, None, columns, labels, name, numbers, *WHOLE)

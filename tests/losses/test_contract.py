@@ -207,8 +207,9 @@ def _close(found: Tensor, expected: Tensor, relative: float = 1e-9) -> None:
 
 
 def test_every_public_loss_is_in_the_suite() -> None:
-    # Not losses of a row: a probability, class weights, and the loss of half a batch against the other half.
+    # Not losses of a row: a probability, class weights, the loss of a mixed batch, and what mixes it.
     others = {"expected_accuracy", "effective_number_weight", "fractional_probability_loss"}
+    others |= {"mix_quadrants", "mixed_targets"}
     assert {loss.function.__name__ for loss in LOSSES} == set(functional.__all__) - others
 
 

@@ -14,6 +14,7 @@ from criterium import objectives
 from criterium.data import Split
 from criterium.losses.complement import ComplementEntropyLoss
 from criterium.training import Diverged, predict
+from criterium.training.optimizers import optimizer_for
 from criterium.training.recipe import Recipe
 from criterium.training.seeds import derive
 from criterium.training.trainer import build_model, task_of
@@ -85,7 +86,7 @@ def test_equals_a_bare_loop(recipe: Recipe, rate: float, decay: float) -> None:
 def test_decay_spares_norms_and_biases() -> None:
     task = task_of(images(), 2)
     model = build_model("cnn", objectives.build("isomax-plus"), images(), task, 0)
-    decayed, spared = Recipe(weight_decay=0.2).optimizer_for(model, 0.1).param_groups
+    decayed, spared = optimizer_for(Recipe(weight_decay=0.2), model, 0.1).param_groups
     assert decayed["weight_decay"] == 0.2
     assert spared["weight_decay"] == 0.0
     names = {id(p): name for name, p in model.named_parameters()}

@@ -140,7 +140,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a small comparison, without figures and the measurement of the cost, which take seconds."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     monkeypatch.setattr(study, "write_report", lambda *_, **__: None)
-    monkeypatch.setattr(race, "measure_cost", lambda plan, _: dict.fromkeys(plan.objectives, 2.0))
+    monkeypatch.setattr(race, "measure_cost", lambda plan, *_: dict.fromkeys(plan.objectives, 2.0))
     rows, target = np.random.default_rng(0).normal(size=(90, 5)).astype("float32"), np.arange(90) % 3
     parts = {"x_train": rows, "y_train": target, "x_test": rows[:30], "y_test": target[:30]}
     np.savez(tmp_path / "blobs.npz", **parts)

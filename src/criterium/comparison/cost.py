@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from criterium.comparison.plan import Plan, configure
-from criterium.training.devices import accelerator_for
-from criterium.training.trainer import Trainer, build_model, task_of
+from criterium.comparison.plan import Plan
+from criterium.data import Dataset
+from criterium.training.prepare import prepare
+from criterium.training.trainer import Trainer
 
 _ROUNDS = 9
 _SECONDS = 0.06
 
 
-def measure_cost(plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def measure_cost(plan: Plan, dataset: Dataset, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the time of a training step of each objective, in units of the baseline's.
 
     Objectives take turns in short rounds, one process alone, so that whatever else the machine does falls
@@ -26,15 +27,12 @@ def measure_cost(plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> dict[
     """
     if len(plan.objectives) == 1:
         return {plan.baseline: 1.0}
-    torch.set_num_threads(plan.threads)
-    dataset = plan.source.load()
-    accelerator = accelerator_for(plan.device, plan.precision)
-    task = task_of(dataset, plan.k)
+    accelerator = plan.setup.begin()
     steppers = {}
     for label in plan.objectives:
-        objective, recipe = configure(label, settings[label], plan.recipe)
-        model = build_model(plan.model, objective, dataset, task, plan.seeds[0])
-        steppers[label] = Stepper(Trainer(model, objective, dataset, recipe, task, 0, accelerator))
+        objective, recipe = plan.configure(label, settings[label])
+        ready = prepare(dataset, objective, recipe, plan.model, k=plan.k, seed=plan.seeds[0])
+        steppers[label] = Stepper(ready.trainer(accelerator))
     for stepper in steppers.values():
         stepper.steps(3)  # first calls allocate
     count = max(1, int(_SECONDS / steppers[plan.baseline].seconds_per_step(3)))

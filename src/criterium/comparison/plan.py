@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 from criterium import objectives
 from criterium._checks import at_least
-from criterium.data import Dataset, load
-from criterium.objectives import OBJECTIVES, Objective
+from criterium._files import slug
+from criterium.comparison.labels import is_path, parse
+from criterium.engine.setup import Setup
+from criterium.objectives import Objective
 from criterium.training import Recipe
 
-_RECIPE = tuple(field.name for field in dataclasses.fields(Recipe))
+_RECIPE = tuple(one.name for one in dataclasses.fields(Recipe))
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a finite number", (int, float)),
@@ -29,48 +29,6 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which data: the arguments of `criterium.data.load`."""
-
-    data: str = "digits"
-    data_dir: str | None = None
-    label: str | None = None
-    ood: str | None = None
-    validation: float = 0.2
-    hierarchy: str | None = None
-
-    def load(self) -> Dataset:
-        """Return the data, read once in a process."""
-        return _load(self)
-
-    def load_anew(self) -> Dataset:
-        """Return the data as they are now."""
-        _load.cache_clear()
-        return self.load()
-
-    def load_known(self, hashes: Mapping[str, str]) -> Dataset:
-        """Return the data with these hashes, read once in a process.
-
-        Raises:
-            ValueError: what is read has other hashes.
-
-        """
-        dataset = self.load()
-        if dataset.hashes != hashes:  # read for an earlier comparison in this process
-            dataset = self.load_anew()
-        parts = dataset.hashes.keys() | hashes.keys()
-        changed = sorted(part for part in parts if dataset.hashes.get(part) != hashes.get(part))
-        if changed:
-            raise ValueError(f"data: {self.data} changed since the comparison began: {', '.join(changed)}")
-        return dataset
-
-
-@functools.lru_cache(maxsize=1)
-def _load(source: Source) -> Dataset:
-    return load(**dataclasses.asdict(source))
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything needed to run a comparison again.
 
@@ -78,22 +36,18 @@ class Plan:
     own or settings of the `Recipe`; options that are given are not tuned.
     """
 
-    source: Source
+    setup: Setup
     model: str
     objectives: tuple[str, ...]
     seeds: tuple[int, ...]
     k: int
     tune: int
-    recipe: Recipe
-    device: str
-    precision: str
-    jobs: int
-    threads: int
+    handed: Mapping[str, Objective | None] = field(default_factory=dict)
+    """By label: objectives given as objects that no label leads back to; None until they are given again."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data."""
         at_least("tune", self.tune, 0)
-        at_least("jobs", self.jobs, 1)
         at_least("k", self.k, 1)
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
             if not values:
@@ -102,12 +56,27 @@ class Plan:
                 raise ValueError(f"{name}: got {', '.join(map(str, values))}, expected each only once")
         for seed in self.seeds:
             at_least("seeds", seed, 0)
-        for label in self.objectives:
-            configure(label, {}, self.recipe)
         for one, other in combinations(self.objectives, 2):
             # Two that share a name would share files too.
             if parse(one) == parse(other) or slug(one) == slug(other):
                 raise ValueError(f"objectives: {one!r} and {other!r} are the same, expected each only once")
+
+    def configure(self, label: str, setting: Mapping[str, Any]) -> tuple[Objective, Recipe]:
+        """Return objective and recipe of `label`, with the values of `setting` where the label gives none.
+
+        Raises:
+            ValueError: for an unknown name or option, or a value of another kind.
+
+        """
+        if label in self.handed:
+            return _changed(label, self.handed[label], setting, self.setup.recipe)
+        return configure(label, setting, self.setup.recipe)
+
+    @property
+    def code(self) -> list[str]:
+        """What the plan runs that neither criterium nor an installed package brings: paths and objects."""
+        paths = [label for label in self.objectives if is_path(label) or label in self.handed]
+        return [*paths, self.model] if ":" in self.model else paths
 
     @property
     def baseline(self) -> str:
@@ -116,8 +85,10 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON has it."""
-        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return found
+        values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
+        values |= {"setup": self.setup.to_dict(), "handed": list(self.handed)}
+        written: dict[str, Any] = json.loads(json.dumps(values))
+        return written
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -126,68 +97,57 @@ class Plan:
             return cls(
                 **{
                     **values,
-                    "source": Source(**values["source"]),
-                    "recipe": Recipe(**values["recipe"]),
+                    "setup": Setup.from_dict(values["setup"]),
                     "objectives": tuple(values["objectives"]),
                     "seeds": tuple(values["seeds"]),
+                    "handed": dict.fromkeys(values.get("handed", ())),
                 }
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"plan: a setting is missing or unknown ({error})") from error
 
 
-def parse(label: str) -> tuple[str, dict[str, Any]]:
-    """Return name and options of ``"name:option=value,option=value"``.
-
-    Example:
-        >>> parse("exact:margin=0.5,standardize=false")
-        ('exact', {'margin': 0.5, 'standardize': False})
-
-    """
-    name, _, rest = label.partition(":")
-    options = {}
-    for part in filter(None, rest.split(",")):
-        option, equals, text = part.partition("=")
-        if not equals:
-            raise ValueError(f"objective: got {label!r}, expected name:option=value,...; {part!r} has no '='")
-        option, text = option.strip(), text.strip()
-        if option in options:
-            raise ValueError(f"objective: got {label!r}, expected {option} only once")
-        try:
-            options[option] = json.loads("null" if text == "none" else text)
-        except json.JSONDecodeError:
-            options[option] = text
-    return name.strip(), options
-
-
 def configure(label: str, setting: Mapping[str, Any], recipe: Recipe) -> tuple[Objective, Recipe]:
-    """Return objective and recipe of `label`, with the values of `setting` where the label gives none."""
+    """Return what `Plan.configure` does of an objective that its label says all of."""
     name, given = parse(label)
-    values = {**setting, **given}
-    own = {option: value for option, value in values.items() if option not in _RECIPE}
-    shared = {option: value for option, value in values.items() if option in _RECIPE}
+    own, shared = _split({**setting, **given})
     try:
         _check_kinds(Recipe, shared)
-        if name in OBJECTIVES:
-            _check_kinds(OBJECTIVES[name], own)
+        _check_kinds(objectives.find(name), own)
         return objectives.build(name, own), dataclasses.replace(recipe, **shared)
     except ValueError as error:
         raise ValueError(str(error) if name == label else f"objective {label}: {error}") from error
 
 
+def _changed(
+    label: str, handed: Objective | None, setting: Mapping[str, Any], recipe: Recipe
+) -> tuple[Objective, Recipe]:
+    """Return the same of an object."""
+    if handed is None:
+        raise ValueError(f"objectives: {label} cannot be imported, expected the object itself")
+    own, shared = _split(setting)
+    return dataclasses.replace(handed, **own), dataclasses.replace(recipe, **shared)
+
+
+def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an objective's own options, and those of the recipe."""
+    own = {option: value for option, value in values.items() if option not in _RECIPE}
+    return own, {option: value for option, value in values.items() if option in _RECIPE}
+
+
 def _check_kinds(owner: type, values: Mapping[str, Any]) -> None:
     """Check that values are of the kind that the field of the same name is annotated with."""
-    for field in dataclasses.fields(owner):
-        kinds = [_KINDS[kind] for kind in str(field.type).split(" | ") if kind in _KINDS]
-        if kinds and field.name in values:
-            value = values[field.name]
+    for one in dataclasses.fields(owner):
+        kinds = [_KINDS[kind] for kind in _annotation(one).split(" | ") if kind in _KINDS]
+        if kinds and one.name in values:
+            value = values[one.name]
             types = tuple(each for _, every in kinds for each in every)
             fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
             if not fits or (isinstance(value, float) and not math.isfinite(value)):
                 expected = " or ".join(words for words, _ in kinds)
-                raise ValueError(f"{field.name}: got {json.dumps(value)}, expected {expected}")
+                raise ValueError(f"{one.name}: got {json.dumps(value)}, expected {expected}")
 
 
-def slug(label: str) -> str:
-    """Return `label` as a file name."""
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", label)
+def _annotation(one: dataclasses.Field[Any]) -> str:
+    """Return the annotation as it was written, whether the file postpones annotations or not."""
+    return one.type.__name__ if isinstance(one.type, type) else str(one.type)

@@ -8,19 +8,19 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from criterium._checks import at_least
 from criterium._files import whole, write_json
 from criterium.comparison import tuning
+from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
-from criterium.comparison.executor import RunFailed, execute_all
-from criterium.comparison.folder import alone, free_folder, new_folder, opened_log, read_config
-from criterium.comparison.plan import Plan, Source
-from criterium.comparison.progress import Progress
+from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
+from criterium.comparison.plan import Plan, configure
 from criterium.comparison.rehearsal import rehearse
-from criterium.comparison.runs import machine, trial
+from criterium.comparison.runs import execute, trial
 from criterium.comparison.study import (
     Study,
     all_diverged,
@@ -29,7 +29,12 @@ from criterium.comparison.study import (
     open_study,
     reported_runs,
 )
-from criterium.data import Dataset
+from criterium.data import Dataset, Source
+from criterium.engine.executor import RunFailed, execute_all, fresh_workers
+from criterium.engine.folder import alone, free_folder, new_folder, opened_log
+from criterium.engine.held import Held
+from criterium.engine.progress import Progress
+from criterium.engine.setup import Setup
 from criterium.evaluation.metrics import METRICS
 from criterium.training import Recipe
 
@@ -39,7 +44,7 @@ DEFAULT_OBJECTIVES = ("cross-entropy", "exact", "topk", "noised-topk", "dismax",
 def compare(
     data: str = "digits",
     *,
-    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    objectives: Entrant | Sequence[Entrant] = DEFAULT_OBJECTIVES,
     model: str = "mlp",
     seeds: int | Sequence[int] = 5,
     k: int | None = None,
@@ -59,7 +64,8 @@ def compare(
 
     Args:
         data: a source from `criterium.data.SOURCES`, such as "digits" or "npz:FILE".
-        objectives: names from `criterium.objectives.OBJECTIVES`, also with options, "exact:margin=0.5".
+        objectives: names (see `criterium list objectives`), also with options, "exact:margin=0.5"; those of
+            your own as "pkg.module:Class"; or objects, ``criterium.objectives.Exact(margin=0.5)``.
         model: a backbone from `criterium.models.MODELS`, or "pkg.module:factory".
         seeds: how many, or which.
         k: for the top-k error and the top-k objectives; by default 3, or fewer where classes are few.
@@ -88,10 +94,16 @@ def compare(
         ('cross-entropy', 'exact')
 
     """
+    labels, handed = entered(objectives)
+    recipe = recipe or Recipe()
+    for name in labels:
+        if name not in handed:
+            configure(name, {}, recipe)
     directory = None if data_dir is None else str(data_dir)
     tree = None if hierarchy is None else str(hierarchy)
     source = Source(data, directory, label, ood, hierarchy=tree)
-    dataset = source.load_anew()
+    held = Held(source)
+    dataset = held.split()
     classes = len(dataset.classes)
     if isinstance(seeds, int):
         seeds = range(at_least("seeds", seeds, 1))
@@ -99,37 +111,40 @@ def compare(
         raise ValueError(
             f"k: got {k}, expected 1 to {classes - 1}: the data has {classes} classes to train on"
         )
-    cores = _cores()
-    workers = jobs if jobs is not None else (1 if _on_gpu(device) else cores)
     plan = Plan(
-        source=source,
+        setup=Setup.here(source, recipe, device, precision, jobs),
         model=model,
-        objectives=tuple(objectives),
+        objectives=labels,
         seeds=tuple(seeds),
         k=k if k is not None else min(3, classes - 1),
         tune=tune,
-        recipe=recipe or Recipe(),
-        device=device,
-        precision=precision,
-        jobs=workers,
-        threads=max(1, cores // max(1, workers)),
+        handed=handed,
     )
     rehearse(plan, dataset)
-    config = {"plan": plan.to_dict(), "machine": machine(plan), "data": _describe(dataset)}
+    config = {"plan": plan.to_dict(), "machine": plan.setup.machine(), "data": _describe(dataset)}
     root = new_folder(dataset.name) if out is None else free_folder(Path(out))
     with alone(root):
         free_folder(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
-        return _carry_out(plan, root, config, progress or Progress())
+        shown = progress or Progress()
+        for line in notes_on_handed(handed, root):
+            shown.note(line)
+        return _carry_out(plan, held, root, config, shown)
 
 
 def resume(
-    folder: str | os.PathLike[str], *, jobs: int | None = None, progress: Progress | None = None
+    folder: str | os.PathLike[str],
+    *,
+    objectives: Entrant | Sequence[Entrant] = (),
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> Study:
     """Go on with a comparison that was interrupted, and return it finished.
 
     Args:
         folder: where it was written to.
+        objectives: those of the race that are not criterium's or an installed package's, once more: code that
+            a folder names runs only if you name it too, and an object made in a notebook is nowhere else.
         jobs: runs at a time, in place of the number it began with; results do not depend on it.
         progress: told what is going on.
 
@@ -139,25 +154,39 @@ def resume(
     """
     root = Path(folder)
     config, plan = read_config(root)
+    plan = named_again(plan, objectives, root)
+    with blamed(root, config):
+        for name in plan.objectives:
+            plan.configure(name, {})
     if jobs is not None:
-        plan = replace(plan, jobs=jobs)
-    plan.source.load_anew()
-    plan.source.load_known(config["data"]["hashes"])
+        plan = replace(plan, setup=replace(plan.setup, jobs=jobs))
+    held = Held(plan.setup.source)
+    _check_same(held, config["data"]["hashes"])
     shown = progress or Progress()
-    for name, version in machine(plan).items():
+    for name, version in plan.setup.machine().items():
         if version != config["machine"].get(name):
             shown.note(
                 f"{name} was {config['machine'].get(name)} when the comparison began, and is {version} now"
             )
     with alone(root):
-        return _carry_out(plan, root, config, shown)
+        return _carry_out(plan, held, root, config, shown)
 
 
-def _carry_out(plan: Plan, root: Path, config: dict[str, Any], progress: Progress) -> Study:
+def _check_same(held: Held, hashes: Mapping[str, str]) -> None:
+    """Raise a `ValueError` if the data are not what they were."""
+    now = held.split().hashes
+    changed = sorted(part for part in now.keys() | hashes.keys() if now.get(part) != hashes.get(part))
+    if changed:
+        raise ValueError(f"data: {held.source.data} changed since the comparison began: {', '.join(changed)}")
+
+
+def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     progress.begin(root)
+    if plan.setup.jobs > 1 and plan.code:
+        fresh_workers()
     with opened_log(root) as log:
         try:
-            return _work(plan, root, config, progress, log)
+            return _work(plan, held, root, config, progress, log)
         except BaseException as error:
             with suppress(OSError):  # the disk may be full
                 expected = isinstance(error, KeyboardInterrupt)
@@ -166,29 +195,31 @@ def _carry_out(plan: Plan, root: Path, config: dict[str, Any], progress: Progres
                 words = getattr(error, "strerror", None) or " ".join(str(error).split())
                 raise RunFailed(
                     f"{words or type(error).__name__}; what is finished is kept,"
-                    f" go on with: criterium compare --resume {root}"
+                    f" go on with: {how_to_go_on(root, plan)}"
                 ) from error
             raise
 
 
-def _work(plan: Plan, root: Path, config: dict[str, Any], progress: Progress, log: logging.Logger) -> Study:
+def _work(
+    plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress, log: logging.Logger
+) -> Study:
+    carry_out = partial(execute, plan, held)
+    everything = partial(execute_all, carry_out, root=root, jobs=plan.setup.jobs, log=log, progress=progress)
     log.info("begin: %s", json.dumps(config["plan"]))
     settings = {label: tuning.draw_settings(plan, label) for label in plan.objectives}
     if plan.tune:
         tries = [trial(label, i, s) for label, drawn in settings.items() for i, s in enumerate(drawn)]
         later = len(plan.objectives) * len(plan.seeds)
-        execute_all(plan, tries, root, title="tuning", log=log, progress=progress, later=later)
+        everything(tries, title="tuning", later=later)
         _choose(plan, root, settings)
     chosen = chosen_settings(root, plan)
     log.info("settings: %s", json.dumps(chosen))
-    results = execute_all(
-        plan, reported_runs(plan, chosen), root, title="training", log=log, progress=progress
-    )
+    results = everything(reported_runs(plan, chosen), title="training")
     if not any("metrics" in result for result in results):
         raise ValueError(all_diverged(root, results))
     if not known_cost(root):
         progress.note("measuring the cost of a step")
-        write_json(root / "cost.json", measure_cost(plan, chosen))
+        write_json(root / "cost.json", measure_cost(plan, held.split(), chosen))
     study = open_study(root)
     _write_results(root / "results.parquet", study.results)
     study.report()
@@ -241,16 +272,3 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "notes": list(dataset.notes),
         "hierarchy": dataset.hierarchy,
     }
-
-
-def _cores() -> int:
-    import joblib
-
-    cores: int = joblib.cpu_count()
-    return cores
-
-
-def _on_gpu(device: str) -> bool:
-    import torch
-
-    return device != "cpu" and (torch.cuda.is_available() or device == "mps")

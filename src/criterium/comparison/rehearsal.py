@@ -6,11 +6,11 @@ import os
 
 import torch
 
-from criterium.comparison.plan import Plan, configure
+from criterium.comparison.plan import Plan
 from criterium.data import Dataset
 from criterium.training.fused import FusedModel
 from criterium.training.orthogonal import OrthogonalTraining
-from criterium.training.trainer import build_model, task_of
+from criterium.training.prepare import check_images, prepare
 
 
 def rehearse(plan: Plan, dataset: Dataset) -> None:
@@ -22,16 +22,13 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
             line that names the objective.
 
     """
-    if not dataset.is_image:
-        for name, unused in (("augment", "none"), ("cutmix", 0.0)):
-            if (value := getattr(plan.recipe, name)) != unused:
-                raise ValueError(f"{name}: got {value!r}, expected {unused!r}: the data holds no images")
+    check_images(plan.setup.recipe, dataset)
     _check_room(dataset)
-    task = task_of(dataset, plan.k)
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
-        objective, recipe = configure(label, {}, plan.recipe)
-        model = build_model(plan.model, objective, dataset, task, seed=0)
+        objective, recipe = plan.configure(label, {})
+        ready = prepare(dataset, objective, recipe, plan.model, k=plan.k, seed=0)
+        task, model = ready.task, ready.model
         try:
             criteria = objective.criteria(task)
             objective.schedule(criteria, 0.0)

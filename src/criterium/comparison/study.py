@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from criterium._files import read_json
-from criterium.comparison.folder import read_config
+from criterium.comparison.config import read_config
+from criterium.comparison.entrants import how_to_go_on
 from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
@@ -41,12 +43,12 @@ class Study:
     results: tuple[dict[str, Any], ...]
     cost: dict[str, float]
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """What was to be done."""
         return Plan.from_dict(self.config["plan"])
 
-    @property
+    @cached_property
     def table(self) -> Table:
         """Objectives by metrics, with intervals, differences from the baseline and plain sentences."""
         plan = self.plan
@@ -100,11 +102,9 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
     for run in reported_runs(plan, chosen_settings(root, plan)):
         result = run.result(root)
         if result is None:
-            raise ValueError(
-                f"{root}: {run.name} is not finished; go on with: criterium compare --resume {root}"
-            )
+            raise ValueError(f"{root}: {run.name} is not finished; go on with: {how_to_go_on(root, plan)}")
         if "metrics" in result:
-            predictions = _predictions(root, run)
+            predictions = _predictions(root, run, plan)
             result["metrics"] = measure(predictions, k=plan.k, hierarchy=hierarchy)
         results.append(result)
     return Study(root, config, tuple(results), known_cost(root))
@@ -137,7 +137,7 @@ def chosen_settings(root: Path, plan: Plan) -> dict[str, dict[str, Any]]:
     """Return the setting that each objective runs with."""
     path = root / "settings.json"
     if plan.tune and not path.exists():
-        raise _unfinished(root, "tuning")
+        raise _unfinished(root, "tuning", plan)
     found: dict[str, dict[str, Any]] = read_json(path) if plan.tune else {o: {} for o in plan.objectives}
     if not isinstance(found, dict) or not set(plan.objectives) <= found.keys():
         raise ValueError(f"{path}: got other contents than a setting for each objective")
@@ -153,13 +153,13 @@ def known_cost(root: Path) -> dict[str, float]:
     return found if isinstance(found, dict) else {}
 
 
-def _predictions(root: Path, run: Run) -> Predictions:
+def _predictions(root: Path, run: Run, plan: Plan) -> Predictions:
     path = run.place(root) / "predictions.parquet"
     try:
         return Predictions.load(path)
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"{error}; remove {path.parent} and go on with: criterium compare --resume {root}"
+            f"{error}; remove {path.parent} and go on with: {how_to_go_on(root, plan)}"
         ) from error
 
 
@@ -173,8 +173,8 @@ def reported_runs(plan: Plan, chosen: Mapping[str, dict[str, Any]]) -> list[Run]
     return [Run(label, seed, chosen[label]) for label in plan.objectives for seed in plan.seeds]
 
 
-def _unfinished(root: Path, what: str) -> ValueError:
-    return ValueError(f"{root}: {what} is not finished; go on with: criterium compare --resume {root}")
+def _unfinished(root: Path, what: str, plan: Plan) -> ValueError:
+    return ValueError(f"{root}: {what} is not finished; go on with: {how_to_go_on(root, plan)}")
 
 
 def _place(root: Path, row: Mapping[str, Any]) -> Path:
@@ -196,16 +196,18 @@ def _shown(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> d
     """Return the settings as the report shows them: flat enough to read."""
     plan, data = config["plan"], config["data"]
     classes = data["classes"] if len(data["classes"]) <= _NAMED else listed(data["classes"])
-    plain = {name: value for name, value in plan.items() if name not in ("source", "recipe")}
+    setup = dict(plan["setup"])
+    source, recipe = setup.pop("source"), setup.pop("recipe")
     return {
-        **plain,
-        "data": {**{n: v for n, v in plan["source"].items() if v is not None}, "classes": classes},
+        **{name: value for name, value in plan.items() if name != "setup"},
+        **setup,
+        "data": {**{n: v for n, v in source.items() if v not in (None, False)}, "classes": classes},
         "parts": {
             name: {"rows": count, "sha256": data["hashes"][name]} for name, count in data["rows"].items()
         },
         "settings chosen on validation rows": {
             row["objective"]: row["setting"] or "as published" for row in results
         },
-        "recipe": plan["recipe"],
+        "recipe": recipe,
         "machine": config["machine"],
     }

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from criterium.comparison.plan import Plan, configure, parse
+from criterium.comparison.labels import parse
+from criterium.comparison.plan import Plan
 from criterium.objectives import Choice, Range, Search
 
 TUNING_SEED = 1_000_003
@@ -21,11 +22,13 @@ def draw_settings(plan: Plan, label: str) -> list[dict[str, Any]]:
     """
     if plan.tune == 0:
         return [{}]
-    objective, recipe = configure(label, {}, plan.recipe)
+    objective, recipe = plan.configure(label, {})
     rates = Range(3e-4, 1e-2) if recipe.optimizer == "adamw" else Range(0.01, 1.0)
     shared = _draws({"learning_rate": rates, "weight_decay": Range(1e-5, 5e-3)}, plan.tune - 1)
     own = _draws(objective.search, plan.tune - 1)
-    fixed = {name for name in ("learning_rate", "weight_decay") if getattr(plan.recipe, name) is not None}
+    fixed = {
+        name for name in ("learning_rate", "weight_decay") if getattr(plan.setup.recipe, name) is not None
+    }
     fixed |= parse(label)[1].keys()
     drawn = [{**common, **special} for common, special in zip(shared, own, strict=True)]
     return [{}, *({name: value for name, value in one.items() if name not in fixed} for one in drawn)]

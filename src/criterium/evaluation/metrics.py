@@ -270,6 +270,7 @@ def measure(
     k: int,
     hierarchy: Hierarchy | None = None,
     class_counts: Sequence[int] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, float]:
     """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
 
@@ -282,8 +283,9 @@ def measure(
         hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
         class_counts: training rows a class; without them the errors of many, medium and few-shot classes
             are NaN, as they are where there is no such class.
+        temperature: that of the validation rows, where it is known already.
     """
     # Imported here, so that naming the metrics needs neither numpy nor scipy.
     from criterium.evaluation.measures import numbers
 
-    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts)
+    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts, temperature=temperature)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from criterium.linear.accumulator import Accumulator, Block, Code, State, vectors
+from criterium.linear.moments import Win
 from criterium.linear.rivals import Rivals
 from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge
 from criterium.losses.zero_one import KINDS, step_slope, zero_one_relaxation
-from criterium.order_statistics.win_series import INNER, finish, polynomials, tables_for
 
 _NOTHING = -80.0
 """A class this far behind counts for nothing; numbers below the normal ones take ten times as long."""
@@ -263,77 +263,6 @@ class ZeroOne(_Sum):
 
     def _slope(self, lead: Tensor) -> Tensor:
         return step_slope(lead, **asdict(self))
-
-
-@dataclass(frozen=True)
-class Win(Accumulator):
-    """The chance to beat all wrong classes under unit normal noise, by the moments of `win_series`."""
-
-    classes: float
-    temperature: float
-    margin: float = -1.0
-    """The lead beyond which nothing counts; below 0: there is none."""
-
-    def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
-        """Return the chance, and a coefficient for each moment."""
-        shape = (len(picked), self._outer[0], INNER)
-        return vectors(picked, 1), (picked.new_empty(shape, dtype=torch.float64),)
-
-    @property
-    def _outer(self) -> tuple[int, int]:
-        return (8, 50) if self.classes <= 128 else (10, 74)
-
-    def _gap(self, block: Block) -> tuple[Tensor, Tensor]:
-        lead = block.own.unsqueeze(1) - block.hide(-torch.inf)
-        near = lead if self.margin < 0 else lead.clamp(max=self.margin)
-        gap = near / self.temperature
-        gap[block.rows, block.columns] = torch.inf
-        return gap, lead
-
-    def _room(self, gap: Tensor) -> tuple[Tensor, int]:
-        rows, classes = gap.shape
-        terms = self._outer[0] + INNER
-        size = max(1, min(rows, (1 << 17) // (terms * classes)))
-        room = gap.new_empty(terms, size, classes, dtype=torch.float64)
-        room[0].fill_(1)
-        room[INNER].fill_(1)
-        return room, size
-
-    def accumulate(self, block: Block) -> State:
-        """Return the moments (N, A, 8) of a block's gaps."""
-        gap, _ = self._gap(block)
-        room, size = self._room(gap)
-        moments = gap.new_empty(len(gap), self._outer[0], INNER, dtype=torch.float64)
-        for start in range(0, len(gap), size):
-            outer, inner = polynomials(gap[start : start + size], room)
-            moments[start : start + size] = outer @ inner.transpose(1, 2)
-        return (moments,)
-
-    def merge(self, one: State, other: State) -> State:
-        """Add."""
-        return (one[0] + other[0],)
-
-    def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
-        """Return the chance, and keep the coefficients of its derivative."""
-        chance, coefficients = finish(state[0], tables_for(*self._outer, picked.device))
-        return (chance.clamp(max=1).to(picked.dtype),), (coefficients,)
-
-    def slope(
-        self, block: Block, statistics: State, kept: State, upstream: State
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the derivative by the gaps, brought to logits."""
-        gap, lead = self._gap(block)
-        room, size = self._room(gap)
-        slope = torch.empty_like(gap)
-        for start in range(0, len(gap), size):
-            part = slice(start, start + size)
-            outer, inner = polynomials(gap[part], room)
-            slope[part] = torch.bmm(kept[0][part], inner).mul_(outer).sum(1)
-        slope *= (upstream[0] / -self.temperature).unsqueeze(1)
-        if self.margin >= 0:
-            slope *= lead < self.margin
-        slope[block.rows, block.columns] = 0
-        return slope, -slope.sum(dim=1, keepdim=True)
 
 
 ACCUMULATORS: dict[str, Callable[..., Accumulator]] = {

@@ -143,7 +143,7 @@ def _fused_loss(
         classes=classes,
         indices=leading,
         probabilities=(*leading, classes),
-        given=f"features of shape {tuple(features.shape)} and {classes} classes",
+        given=("features", features.shape),
     )
     if soft and options.get("noise") is not None:
         raise ValueError("noise: got a tensor, expected None for soft targets: the fused form draws its own")

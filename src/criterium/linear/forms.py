@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from criterium import functional
 from criterium._checks import at_least, choice, non_negative, positive
 from criterium.linear.accumulator import Accumulator
-from criterium.linear.accumulators import Groups, Hinge, Softmax, Spread, Win, ZeroOne
+from criterium.linear.accumulators import Groups, Hinge, Softmax, Spread, ZeroOne
 from criterium.linear.candidates import find_candidates, noised_kth_class
+from criterium.linear.moments import Win
 from criterium.linear.output_layer import OutputLayer
 from criterium.linear.rivals import Rivals
 from criterium.linear.scan import scan
@@ -205,7 +206,7 @@ def exact_accuracy(
         return lambda features, index: 1 - _statistics(features, layer, index, win)[1]
     if k >= layer.classes:
         raise ValueError(f"k: got {k}, expected fewer than C = {layer.classes}")
-    rivals = Rivals(layer.classes, k, temperature, limit, log)
+    rivals = Rivals(layer.classes, temperature, limit, k, log)
 
     def rows(features: Tensor, index: Tensor) -> Tensor:
         columns = find_candidates(features, layer, index, k + 1)

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from criterium.linear.accumulator import Accumulator, Block, State
+from criterium.linear.accumulator import Block, State
+from criterium.linear.moments import ROOM, Moments
 from criterium.order_statistics.normal_trials import NormalTrials
 from criterium.order_statistics.top_probability import log_chance
+from criterium.order_statistics.win_series import HIGH
 
 DEGREE = 10
 _EVEN, _FINE = 20, 6
-_LEAD = 11.0  # a class this far behind wins but for 1e-14
-_ROOM = 1 << 17  # numbers held at once, about what a core's cache holds
 
 
 @dataclass(frozen=True)
-class Rivals(Accumulator):
+class Rivals(Moments):
     """The chance that at most k - 1 wrong classes beat the own one under unit normal noise, or its logarithm.
 
     The k strongest are picked. What each of the others adds is a function of its gap, the same for all of a
@@ -30,11 +29,7 @@ class Rivals(Accumulator):
     formed at those points, and is a polynomial between the edges again.
     """
 
-    classes: float
-    k: float
-    temperature: float
-    margin: float = -1.0
-    """The lead beyond which nothing counts; below 0: there is none."""
+    k: float = 1.0
     log: float = 0.0
 
     def empty(self, picked: Tensor, labels: Tensor | None) -> tuple[State, State]:
@@ -42,23 +37,14 @@ class Rivals(Accumulator):
         series = picked.new_empty(len(picked), DEGREE, _EVEN + _FINE, dtype=torch.float64)
         return (torch.empty_like(picked[:, 0]), torch.empty_like(picked[:, 1:])), (series,)
 
-    def gaps(self, lead: Tensor) -> Tensor:
-        """Return leads of the own class, as far as they count, in standard deviations of the noise."""
-        near = lead if self.margin < 0 else torch.where(lead < self.margin, lead, self.margin)
-        return near / self.temperature
-
     def accumulate(self, block: Block) -> State:
         """Return the sums of polynomials (N, DEGREE, intervals) of a block's gaps."""
-        gap, _ = self._gap(block)
+        gap, _ = self.gaps_of(block)
         moments = gap.new_zeros(len(gap), DEGREE, _EVEN + _FINE, dtype=torch.float64)
         for part, interval, terms in _polynomials(gap, self._edges(block.picked)):
             for moment, term in zip(moments[part].unbind(1), terms, strict=True):
                 moment.scatter_add_(1, interval, term)
         return (moments,)
-
-    def merge(self, one: State, other: State) -> State:
-        """Add."""
-        return (one[0] + other[0],)
 
     def finish(self, state: State, picked: Tensor) -> tuple[State, State]:
         """Return the chance and its derivatives by the gaps to the k strongest; keep that by the others."""
@@ -78,24 +64,14 @@ class Rivals(Accumulator):
         self, block: Block, statistics: State, kept: State, upstream: State
     ) -> tuple[Tensor, Tensor | None]:
         """Return the derivative of the chance by the gaps, brought to logits."""
-        gap, lead = self._gap(block)
+        gap, lead = self.gaps_of(block)
         slope = torch.empty_like(gap)
         for part, interval, terms in _polynomials(gap, self._edges(block.picked)):
             total = torch.zeros_like(terms[0])
             for series, term in zip(kept[0][part].unbind(1), terms, strict=True):
                 total.addcmul_(series.gather(1, interval), term)
             slope[part] = total
-        slope *= (upstream[0] / -self.temperature).unsqueeze(1)
-        if self.margin >= 0:
-            slope *= lead < self.margin
-        slope[block.rows, block.columns] = 0
-        return slope, F.pad(-slope.sum(dim=1, keepdim=True), (0, int(self.k)))
-
-    def _gap(self, block: Block) -> tuple[Tensor, Tensor]:
-        lead = block.own.unsqueeze(1) - block.logits
-        gap = self.gaps(lead)
-        gap[block.rows, block.columns] = torch.inf  # the picked: at the far end, where they count for nothing
-        return gap, lead
+        return self.brought_to_logits(slope, lead, block, upstream)
 
     def _few(self, picked: Tensor) -> Tensor:
         return self.gaps(picked[:, :1] - picked[:, 1:]).double().clamp(-1e6, 1e6)
@@ -109,7 +85,7 @@ class Rivals(Accumulator):
         """
         start = self._few(picked).amax(dim=1, keepdim=True)
         left = -start.clamp(max=0) / 2
-        even = (_LEAD - left - start).clamp(min=1) / _EVEN
+        even = (HIGH - left - start).clamp(min=1) / _EVEN
         steepness = (self.k - 1) * (left + 4)
         finest = (4 / (steepness * even)).clamp(max=0.5**_FINE)
         fine = finest ** (1 - torch.arange(_FINE, device=even.device) / _FINE)
@@ -120,7 +96,7 @@ class Rivals(Accumulator):
 def _polynomials(gap: Tensor, edges: Tensor) -> Iterator[tuple[slice, Tensor, tuple[Tensor, ...]]]:
     """Yield some rows, the interval that each gap is in (R, B), and the polynomials (R, B) there."""
     rows, classes = gap.shape
-    size = max(1, min(rows, _ROOM // (DEGREE * classes)))
+    size = max(1, min(rows, ROOM // (DEGREE * classes)))
     room = gap.new_empty(DEGREE, size, classes, dtype=torch.float64)
     room[0].fill_(1)
     for start in range(0, rows, size):

@@ -7,7 +7,7 @@ A loss file states its maths for single rows, ``rows(logits (M, C), target (M,))
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ def per_example_loss(
         classes=classes,
         indices=shape,
         probabilities=logits.shape,
-        given=f"logits of shape {tuple(logits.shape)}",
+        given=("logits", logits.shape),
     )
     with full_precision(logits.device):
         # Half precision has too few digits for sums over classes; float64 stays what it is.
@@ -70,7 +70,6 @@ def per_example_loss(
         return targets.reduce(losses, shape, reduction)
 
 
-@runtime_checkable
 class FormsMean(Protocol):
     """Rows whose mean costs less than their losses and then the mean of these."""
 
@@ -81,7 +80,12 @@ class FormsMean(Protocol):
 
 def mean_of(rows: Rows, logits: Tensor, target: Tensor) -> Tensor:
     """Return the mean of at least one loss."""
-    return rows.mean(logits, target) if isinstance(rows, FormsMean) else rows(logits, target).mean()
+    return rows.mean(logits, target) if _forms_mean(rows) else rows(logits, target).mean()
+
+
+def _forms_mean(rows: object) -> TypeGuard[FormsMean]:
+    # As `isinstance` of a runtime protocol, which takes up to 20 us of the 80 of a small loss.
+    return hasattr(rows, "mean")
 
 
 class cross_entropy_of:

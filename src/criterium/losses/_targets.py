@@ -23,18 +23,22 @@ def check(
     classes: int,
     indices: Sequence[int],
     probabilities: Sequence[int],
-    given: str,
+    given: tuple[str, Sequence[int]],
 ) -> bool:
-    """Raise a `ValueError` for arguments that do not fit what is `given`; return whether the target is soft.
+    """Raise a `ValueError` for arguments that do not fit; return whether the target is soft.
 
-    `indices` is the shape that class indices must have, `probabilities` that of class probabilities.
+    `indices` is the shape that class indices must have, `probabilities` that of class probabilities, for
+    what is `given`: its name and its shape.
     """
     choice("reduction", reduction, ("none", "mean", "sum"))
     soft = target.is_floating_point()
     wanted = tuple(probabilities if soft else indices)
     if tuple(target.shape) != wanted:
         kind = "class probabilities" if soft else "class indices"
-        raise ValueError(f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted} for {given}")
+        raise ValueError(
+            f"target: got {kind} of shape {tuple(target.shape)}, expected {wanted}"
+            f" for {given[0]} of shape {tuple(given[1])} and {classes} classes"
+        )
     if target.dtype == torch.bool or target.is_complex():
         raise ValueError(f"target: got dtype {target.dtype}, expected class indices or class probabilities")
     if weight is not None and tuple(weight.shape) != (classes,):
@@ -96,11 +100,14 @@ class Targets(NamedTuple):
         return losses.sum() / (count + (count == 0))
 
 
+_AS_IT_IS = nullcontext()
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Return a context without autocast."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    return _AS_IT_IS
 
 
 def _rows_that_count(index: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:

@@ -42,7 +42,8 @@ def topk_cross_entropy(
 
     where P_yr, from `criterium.sorting.topk_matrix`, is the relaxed degree to which y has the r-th
     largest logit. Only the row of the true class is computed. The logarithm is taken of
-    q (1 - 2e-7) + 1e-7: the loss of a row is at most 16.2, and finite with its gradient.
+    q (1 - 2e-7) + 1e-7: the loss of a row is at most 16.2, and finite with its gradient; with
+    ``top1="softmax_ce"`` p_1 CE(s, y) is added, which has no such limit.
 
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from criterium._code import first_line, imported
+
 
 def import_factory(path: str) -> Callable[..., Any]:
     """Return the function that ``"pkg.module:factory"`` names; raise a `ValueError` where there is none."""
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"model: got {path!r}, expected a Python path like 'pkg.module:factory'")
-    module = _import(path, module_name)
-    if not hasattr(module, attribute):
-        raise ValueError(f"model: {path}: module {module_name} has no attribute {attribute!r}")
-    factory: Callable[..., Any] = getattr(module, attribute)
+    factory: Callable[..., Any] = imported("model", path, "pkg.module:factory")
     if not callable(factory):
         raise ValueError(f"model: {path} is a {type(factory).__name__}, expected a function of a shape")
     return factory
@@ -32,32 +24,19 @@ def run_factory(path: str, factory: Callable[..., Any], shape: tuple[int, ...]) 
     try:
         body = factory(shape)
     except Exception as error:
-        raise ValueError(f"model: {path}({shape}) raised {_shown(error)}") from error
+        raise ValueError(f"model: {path}({shape}) raised {first_line(error)}") from error
     if not isinstance(body, nn.Module):
         raise ValueError(f"model: {path}({shape}) is a {type(body).__name__}, expected a torch.nn.Module")
     try:
         features = _dry_run(body, torch.zeros(2, *shape))
     except Exception as error:
-        raise ValueError(f"model: {path} on inputs of shape {(2, *shape)} raised {_shown(error)}") from error
+        raise ValueError(
+            f"model: {path} on inputs of shape {(2, *shape)} raised {first_line(error)}"
+        ) from error
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
         got = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"model: {path} on inputs of shape {(2, *shape)} gave {got}, expected (2, F)")
     return body, features.shape[1]
-
-
-def _import(path: str, name: str) -> ModuleType:
-    try:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            # An installed command does not look in the folder where it is run.
-            here = str(Path.cwd())
-            if here in sys.path:
-                raise
-            sys.path.insert(0, here)
-            return importlib.import_module(name)
-    except Exception as error:
-        raise ValueError(f"model: {path}: importing {name} raised {_shown(error)}") from error
 
 
 def _dry_run(body: nn.Module, inputs: Tensor) -> Any:
@@ -68,7 +47,3 @@ def _dry_run(body: nn.Module, inputs: Tensor) -> Any:
     for module in training:
         module.training = True
     return output
-
-
-def _shown(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

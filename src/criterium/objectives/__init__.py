@@ -13,7 +13,8 @@ from criterium.objectives.base import Choice, GradientTransform, Objective, Rang
 from criterium.objectives.complement import ComplementObjective
 from criterium.objectives.cross_entropy import CrossEntropy
 from criterium.objectives.dismax import DisMax
-from criterium.objectives.exact import Exact
+from criterium.objectives.elsewhere import installed, kind_at
+from criterium.objectives.exact import Exact, GradientNormalizer
 from criterium.objectives.focal import Focal
 from criterium.objectives.guided_complement import GuidedComplement
 from criterium.objectives.hierarchical_complement import HierarchicalComplement
@@ -38,6 +39,7 @@ __all__ = [
     "DisMax",
     "Exact",
     "Focal",
+    "GradientNormalizer",
     "GradientTransform",
     "GuidedComplement",
     "HierarchicalComplement",
@@ -59,6 +61,8 @@ __all__ = [
     "TopKSVM",
     "ZeroOne",
     "build",
+    "find",
+    "installed",
 ]
 
 
@@ -77,8 +81,25 @@ def _discover() -> dict[str, type[Objective]]:
 OBJECTIVES: dict[str, type[Objective]] = _discover()
 
 
+def find(name: str) -> type[Objective]:
+    """Return the class of an objective: one of `OBJECTIVES`, another package's, or ``"pkg.module:Class"``.
+
+    An installed package brings objectives by the entry-point group ``criterium.objectives``.
+
+    Raises:
+        ValueError: there is none, with the nearest names.
+
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if ":" in name:
+        return kind_at(name)
+    others = installed()
+    return kind_at(others[choice("objective", name, [*OBJECTIVES, *others])], name)
+
+
 def build(name: str, options: Mapping[str, Any] | None = None) -> Objective:
-    """Return the objective called `name`, with `options` in place of its published defaults.
+    """Return the objective that `find` finds, with `options` in place of its published defaults.
 
     Raises:
         ValueError: no such objective, or no such option, with the nearest names. Values are checked by the
@@ -89,7 +110,7 @@ def build(name: str, options: Mapping[str, Any] | None = None) -> Objective:
         0.5
 
     """
-    kind = OBJECTIVES[choice("objective", name, OBJECTIVES)]
+    kind = find(name)
     known = [field.name for field in dataclasses.fields(kind)]
     for option in options or {}:
         if option not in known:

@@ -63,8 +63,8 @@ class Objective:
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 0.1  # for SGD with momentum 0.9: the paper's, where it has one
     search: ClassVar[Search] = {}
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere

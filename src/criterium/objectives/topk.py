@@ -19,9 +19,9 @@ _MANY = 16
 class TopK(Objective):
     """Half of the weight on being first, half on being among the first k.
 
-    The paper's setting for training from scratch, but for `candidates`, which it uses for many classes:
-    the network then sorts the true class and the strongest others only. They are a number, None for all
-    classes, or ``"auto"``: 16, or all where there are fewer.
+    The options are close to the authors' commands for CIFAR-100 from scratch, which however have no
+    ``"odd_even"`` and no `candidates`. With candidates the network sorts the true class and the largest
+    other logits only: as many as the number, None for all, or ``"auto"``: 16, or all where there are fewer.
     """
 
     name = "topk"

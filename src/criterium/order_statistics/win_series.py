@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 # Gaps below the window have P < 1e-29; above it the other loses but for 1e-14.
-_LOW, _HIGH = -16.0, 11.0
-_CENTRE, _HALF = (_HIGH + _LOW) / 2, (_HIGH - _LOW) / 2
+_LOW, HIGH = -16.0, 11.0
+_CENTRE, _HALF = (HIGH + _LOW) / 2, (HIGH - _LOW) / 2
 INNER = 8
 Tables = tuple[Tensor, Tensor, Tensor]
 _BLOCK = 1 << 18  # numbers held at once, about what a core's cache holds
@@ -41,8 +41,7 @@ def win_probability(gap: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_blocks(gap: Tensor) -> tuple[Tensor, Tensor]:
     rows, classes = gap.shape
-    # The more classes, the more errors add up, and the narrower the integrand.
-    outer, nodes = (8, 50) if classes <= 128 else (10, 74)
+    outer, nodes = size_for(classes)
     tables = tables_for(outer, nodes, gap.device)
     size = max(1, min(rows, _BLOCK // ((outer + INNER) * max(1, classes))))
     room = gap.new_empty(outer + INNER, size, classes, dtype=torch.float64)
@@ -82,7 +81,7 @@ def polynomials(gap: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
     space = room[:, : gap.shape[0]]
     inner, outer = space[:INNER], space[INNER:]
     terms = space.unbind()
-    torch.mul(gap.double().clamp_(_LOW, _HIGH).sub_(_CENTRE), 1 / _HALF, out=terms[1])
+    torch.mul(gap.double().clamp_(_LOW, HIGH).sub_(_CENTRE), 1 / _HALF, out=terms[1])
     # T_8 ends the inner series, and T_8a is the a-th polynomial of T_8.
     _recur((*terms[:INNER], terms[INNER + 1]))
     _recur(terms[INNER:])
@@ -107,6 +106,14 @@ def finish(moments: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
 
 
 _made: dict[tuple[int, int, torch.device], Tables] = {}
+
+
+def size_for(classes: float) -> tuple[int, int]:
+    """Return how many polynomials T_8a and nodes so many classes take.
+
+    The more classes, the more errors add up, and the narrower the integrand.
+    """
+    return (8, 50) if classes <= 128 else (10, 74)
 
 
 def tables_for(outer: int, nodes: int, device: torch.device) -> Tables:

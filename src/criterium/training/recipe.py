@@ -1,17 +1,11 @@
-"""The settings of a training run that are not an objective's own."""
+"""The settings of a training run that are not an objective's own; read by the command before torch is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 from criterium._checks import at_least, choice, non_negative, positive
-from criterium.techniques.activations import parse_level
-from criterium.training.orthogonal import parse
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,12 @@ class Recipe:
         if self.clip is not None:
             positive("clip", self.clip)
         if self.orthogonal is not None:
+            from criterium.training.orthogonal import parse
+
             parse(self.orthogonal)
         if self.compress_activations is not None:
+            from criterium.techniques.activations import parse_level
+
             parse_level(self.compress_activations)
             if self.fused:
                 raise ValueError(
@@ -78,25 +76,6 @@ class Recipe:
         for name, value in (("warmup", self.warmup), ("cutmix", self.cutmix)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: got {value!r}, expected a share from 0 to 1")
-
-    def optimizer_for(
-        self, model: nn.Module, learning_rate: float, without: Iterable[nn.Parameter] = ()
-    ) -> torch.optim.Optimizer:
-        """Return the optimiser of `model`'s parameters, except those that another one trains."""
-        others = {id(parameter) for parameter in without}
-        trained = [p for p in model.parameters() if p.requires_grad and id(p) not in others]
-        decayed = [p for p in trained if p.dim() > 1]
-        spared = [p for p in trained if p.dim() <= 1]
-        decay = 5e-4 if self.weight_decay is None else self.weight_decay
-        groups = [
-            {"params": parameters, "weight_decay": share}
-            for parameters, share in ((decayed, decay), (spared, 0.0))
-            if parameters
-        ]
-        fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=fused)
 
     def factor(self, progress: float) -> float:
         """Return what the learning rate is multiplied with after a share `progress` of the steps."""

@@ -26,6 +26,7 @@ from criterium.training.compression import CompressedForward
 from criterium.training.fused import FusedForward
 from criterium.training.gradients import ClipNorm, Keep
 from criterium.training.hooks import Forward, Weights
+from criterium.training.optimizers import optimizer_for
 from criterium.training.orthogonal import OrthogonalTraining
 from criterium.training.recipe import Recipe
 from criterium.training.seeds import derive, generator, seed_globals
@@ -84,7 +85,7 @@ class Trainer:
         self.weights = self._weights(model)
         model = model.to(accelerator.device)
         self.optimizers = [
-            recipe.optimizer_for(model, self.rate, without=self.weights.own) for _ in self.criteria
+            optimizer_for(recipe, model, self.rate, without=self.weights.own) for _ in self.criteria
         ]
         self.forward = self._forward()
         self.model: nn.Module = accelerator.prepare_model(self.forward.model(model))

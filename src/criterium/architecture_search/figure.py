@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from criterium.comparison.ranking import MEASURES, Row, agreement, finished, kendall
+from criterium.architecture_search.ranking import MEASURES, Row, agreement, finished, kendall
 from criterium.report.figures import WIDTH
 from criterium.report.style import COLOURS, svg
 

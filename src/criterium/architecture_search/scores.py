@@ -15,16 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from criterium._files import read_json, write_json
-from criterium.comparison.plan import Plan
-from criterium.comparison.progress import Progress
-from criterium.comparison.search_table import model_path
+from criterium._files import plain, read_json, write_json
+from criterium.architecture_search.plan import OBJECTIVE, SearchPlan, model_path
 from criterium.data import Dataset
-from criterium.objectives import build
+from criterium.engine.held import Held
+from criterium.engine.progress import Progress
 from criterium.techniques.architecture import score_architecture
-from criterium.training import accelerator_for
+from criterium.training.prepare import prepare
 from criterium.training.seeds import derive
-from criterium.training.trainer import build_model, task_of
 
 ROWS = 128
 """Training rows that networks are scored on, as published."""
@@ -34,7 +32,7 @@ _POOL_SECONDS = 20.0
 
 
 def score_all(
-    plan: Plan, dataset: Dataset, names: Sequence[str], root: Path, progress: Progress, later: int
+    plan: SearchPlan, held: Held, names: Sequence[str], root: Path, progress: Progress, later: int
 ) -> list[dict[str, Any]]:
     """Return a row for each network, from what an earlier process left where it scored it."""
     path = root / "scores.json"
@@ -45,7 +43,7 @@ def score_all(
         progress.stage(title, 1, later)
         begun = saved = time.monotonic()
         try:
-            for number, (name, row) in enumerate(_scores(plan, dataset, waiting)):
+            for number, (name, row) in enumerate(_scores(plan, held, waiting)):
                 known[name] = row
                 progress.running({title: number / len(waiting)})
                 if time.monotonic() - saved > _SAVE_SECONDS:
@@ -72,33 +70,30 @@ def score_rows(dataset: Dataset, seed: int) -> Tensor:
     return inputs[torch.from_numpy(np.sort(first)[:ROWS])]
 
 
-def _scores(plan: Plan, dataset: Dataset, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _scores(plan: SearchPlan, held: Held, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield names and scores, from several processes where one would take much longer than they to begin."""
-    batch = score_rows(dataset, plan.seeds[0])
+    batch = score_rows(held.split(), plan.seed)
     expected = 0.0
     for number, name in enumerate(names[:2]):  # the first time is longer than the others
         begun = time.monotonic()
-        yield _score(plan, name, batch)
+        yield _score(plan, held, name, batch)
         expected = (time.monotonic() - begun) * (len(names) - number)
     pool = joblib.Parallel(
-        n_jobs=plan.jobs if expected > _POOL_SECONDS else 1, return_as="generator_unordered"
+        n_jobs=plan.setup.jobs if expected > _POOL_SECONDS else 1, return_as="generator_unordered"
     )
     with warnings.catch_warnings():
         # joblib replaces a worker whose memory grew, as it does with tensors of many sizes; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        yield from pool(joblib.delayed(_score)(plan, name, batch) for name in names[2:])
+        yield from pool(joblib.delayed(_score)(plan, held, name, batch) for name in names[2:])
 
 
-def _score(plan: Plan, name: str, batch: Tensor) -> tuple[str, dict[str, Any]]:
-    torch.set_num_threads(plan.threads)
-    dataset = plan.source.load()
-    device = accelerator_for(plan.device, plan.precision).device
+def _score(plan: SearchPlan, held: Held, name: str, batch: Tensor) -> tuple[str, dict[str, Any]]:
+    device = plan.setup.begin().device
     begun = time.monotonic()
     try:
-        model = build_model(
-            model_path(name), build(plan.objectives[0]), dataset, task_of(dataset, plan.k), plan.seeds[0]
-        )
-        backbone = model.to(device).get_submodule("backbone")
+        ready = prepare(held.split(), OBJECTIVE, plan.setup.recipe, model_path(name), seed=plan.seed)
+        model = ready.model.to(device)
+        backbone = model.get_submodule("backbone")
         # Without its first layer, which would not pass ones on as ones.
         network = nn.Sequential(backbone.get_submodule("body"), model.get_submodule("head"))
         found = score_architecture(network, backbone.get_submodule("standardize")(batch.to(device)))
@@ -107,8 +102,4 @@ def _score(plan: Plan, name: str, batch: Tensor) -> tuple[str, dict[str, Any]]:
     values = {"naswot": found.score, **dataclasses.asdict(found)}
     del values["score"]
     seconds = round(time.monotonic() - begun, 4)
-    return name, {**{key: _plain(part) for key, part in values.items()}, "seconds": seconds}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return name, {**{key: plain(part) for key, part in values.items()}, "seconds": seconds}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from criterium.comparison.plan import Plan
-from criterium.comparison.progress import Progress
-from criterium.comparison.runs import Run, execute, read_progress
+from criterium.engine.progress import Progress
 
 _POLL_SECONDS = 0.25
 
@@ -24,16 +23,46 @@ class RunFailed(RuntimeError):
     """A run could not be carried out, for a reason that is neither in the arguments nor in the data."""
 
 
+Result = dict[str, Any]
+
+
+class Run(Protocol):
+    """What can be carried out, here or in another process, and leaves what it found in a folder."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where people look."""
+        ...
+
+    def place(self, root: Path) -> Path:
+        """Return the folder of the run."""
+        ...
+
+    def result(self, root: Path) -> Result | None:
+        """Return what the run found, or None while it is not finished."""
+        ...
+
+    def describe(self, result: Result) -> str:
+        """Return one line on what it found: what may be known while others go on."""
+        ...
+
+
+R = TypeVar("R", bound=Run)
+Work = Callable[[R, Path], Result]
+"""Carries out a run in a folder, unless it is finished; it is sent to other processes."""
+
+
 def execute_all(
-    plan: Plan,
-    runs: Sequence[Run],
+    work: Work[R],
+    runs: Sequence[R],
     root: Path,
     *,
+    jobs: int,
     title: str,
     log: logging.Logger,
     progress: Progress,
     later: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """Carry out those of `runs` that are not finished, and return what all of them found, in order.
 
     `progress` is told of a stage called `title`, with `later` runs to come after it.
@@ -42,33 +71,47 @@ def execute_all(
     if waiting:
         progress.stage(title, len(waiting), later)
         with _watch(waiting, root, progress):
-            for run, result in _results(plan, waiting, root):
+            for run, result in _results(work, waiting, root, jobs):
                 log.info("%s: %s", run.name, {key: part for key, part in result.items() if key != "history"})
-                progress.finished(run.name, describe(result))
+                progress.finished(run.name, run.describe(result))
     found = (run.result(root) for run in runs)
     return [result for result in found if result is not None]
 
 
-def _results(plan: Plan, waiting: Sequence[Run], root: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
-    if plan.jobs == 1 or len(waiting) == 1:
+def _results(work: Work[R], waiting: Sequence[R], root: Path, jobs: int) -> Iterator[tuple[R, Result]]:
+    if jobs == 1 or len(waiting) == 1:
         for run in waiting:
-            yield _attempt(plan, run, root)
+            yield _attempt(work, run, root)
         return
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(plan.jobs, len(waiting)), return_as="generator_unordered")
+    pool = Parallel(n_jobs=min(jobs, len(waiting)), return_as="generator_unordered")
     try:
-        yield from pool(delayed(_attempt)(plan, run, root) for run in waiting)
+        yield from pool(delayed(_in_worker)(work, run, root, sys.path, Path.cwd()) for run in waiting)
     except BrokenProcessPool as error:
         raise RunFailed(
             "a worker process was killed; if memory ran out, fewer at a time (--jobs) need less"
         ) from error
 
 
-def _attempt(plan: Plan, run: Run, root: Path) -> tuple[Run, dict[str, Any]]:
+def fresh_workers() -> None:
+    """Let the workers of earlier races go: they would know older versions of the user's own modules."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+def _in_worker(work: Work[R], run: R, root: Path, path: Sequence[str], here: Path) -> tuple[R, Result]:
+    """Attempt a run where modules and files are found as they are in the process that asks for it."""
+    os.chdir(here)
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    return _attempt(work, run, root)
+
+
+def _attempt(work: Work[R], run: R, root: Path) -> tuple[R, Result]:
     _leave_with_parent()
     try:
-        return run, execute(plan, run, root)
+        return run, work(run, root)
     except (ValueError, OSError):
         raise
     except Exception as error:
@@ -113,11 +156,10 @@ def _watch(runs: Sequence[Run], root: Path, progress: Progress) -> Iterator[None
         watcher.join()
 
 
-def describe(result: dict[str, Any]) -> str:
-    """Return one line on what a run found: what may be known while the race goes on."""
-    if "diverged" in result:
-        return "diverged"
-    error = result["history"]["validation_error"][-1]
-    return (
-        f"validation error {error:.1%}".replace("%", " %") + f" in {sum(result['history']['seconds']):.1f} s"
-    )
+def read_progress(path: Path) -> float:
+    """Return the share of a run that is done; 0 where it cannot be told."""
+    try:
+        done, total = path.read_text(encoding="ascii").split()
+        return int(done) / int(total)
+    except (OSError, ValueError):
+        return 0.0

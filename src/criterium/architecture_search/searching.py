@@ -10,43 +10,26 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
-
-from criterium._checks import at_least
-from criterium._files import read_json, whole, write_json
-from criterium.comparison.executor import execute_all
-from criterium.comparison.folder import alone, free_folder, new_folder, opened_log
-from criterium.comparison.plan import Plan, Source, slug
-from criterium.comparison.progress import Progress
-from criterium.comparison.ranking import ranked, spread
-from criterium.comparison.rehearsal import rehearse
-from criterium.comparison.runs import Run, machine
-from criterium.comparison.search_figure import write_scatter
-from criterium.comparison.search_scores import score_all
-from criterium.comparison.search_table import Search, model_path
+from criterium._files import read_json, slug, whole, write_json
+from criterium.architecture_search.figure import write_scatter
+from criterium.architecture_search.plan import SearchPlan
+from criterium.architecture_search.ranking import ranked, spread
+from criterium.architecture_search.runs import NetworkRun, execute
+from criterium.architecture_search.scores import score_all
+from criterium.architecture_search.table import ArchitectureSearch
+from criterium.data import Source
+from criterium.engine.executor import execute_all
+from criterium.engine.folder import alone, free_folder, new_folder, opened_log
+from criterium.engine.held import Held
+from criterium.engine.progress import Progress
+from criterium.engine.setup import Setup
 from criterium.techniques.architecture import draw
 from criterium.training import Recipe
-
-_OBJECTIVE = "cross-entropy"
-
-
-@dataclass(frozen=True)
-class NetworkRun(Run):
-    """The training of one network, judged on validation rows."""
-
-    @property
-    def name(self) -> str:
-        """The network's name."""
-        return str(self.model).partition(":")[2]
-
-    def place(self, root: Path) -> Path:
-        """Return the folder of the run."""
-        return root / "trained" / slug(self.name)
+from criterium.training.prepare import check_images
 
 
 def search(
@@ -66,7 +49,7 @@ def search(
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Search:
+) -> ArchitectureSearch:
     """Rank networks of a space without training them, and train some to see what the ranks are worth.
 
     Args:
@@ -84,61 +67,57 @@ def search(
         progress: told what is going on.
 
     Returns:
-        The `Search`.
+        The `ArchitectureSearch`.
 
     Raises:
         ValueError: for arguments and data that do not fit, or if no network can be scored, in one line.
 
     """
-    for name, value in (("train", train), ("train_top", train_top), ("seed", seed)):
-        at_least(name, value, 0)
     source = Source(data, None if data_dir is None else str(data_dir), label, ood)
-    dataset = source.load_anew()
+    setup = Setup.here(source, recipe or Recipe(), device, precision, jobs)
+    plan = SearchPlan(setup, space, budget, train, train_top, seed)
+    held = Held(source)
+    dataset = held.split()
+    check_images(setup.recipe, dataset)
     names = draw(space, budget, seed, tuple(dataset.train.inputs.shape[1:]))
-    cores: int = joblib.cpu_count()
-    workers = jobs if jobs is not None else (1 if _on_gpu(device) else cores)
-    plan = Plan(
-        source=source,
-        model="linear",
-        objectives=(_OBJECTIVE,),
-        seeds=(seed,),
-        k=1,
-        tune=0,
-        recipe=recipe or Recipe(),
-        device=device,
-        precision=precision,
-        jobs=workers,
-        threads=max(1, cores // max(1, workers)),
-    )
-    rehearse(plan, dataset)
-    asked = {"space": space, "seed": seed, "data": data, "hashes": dataset.hashes}
-    config = {"search": asked, "data": asked, "machine": machine(plan)}
+    asked = {**plan.identity, "hashes": dataset.hashes}
+    config = {"search": asked, "data": asked, "machine": setup.machine()}
     root = new_folder(f"{slug(space)}-{dataset.name}") if out is None else _claim(Path(out), asked)
     shown = progress or Progress()
     with alone(root), opened_log(root) as log, _kept(root):
         write_json(root / "config.json", config)
         log.info("begin: %s, %d networks, %d and the best %d to train", asked, budget, train, train_top)
-        rows = score_all(plan, dataset, names, root, shown, later=train + train_top)
+        rows = score_all(plan, held, names, root, shown, later=train + train_top)
         best = ranked(rows)
         if not best:
             raise ValueError(f"space: no network of {space} can be scored: {names[0]}: {rows[0]['failed']}")
         chosen = [best[place]["network"] for place in spread(len(best), train_top, train)]
-        found = _train_all(plan, chosen, root, log, shown)
+        found = _train_all(plan, held, chosen, root, log, shown)
         trained = tuple({**row, **found.get(row["network"], {})} for row in best)
-        result = Search(root, space, source, trained, tuple(row for row in rows if "failed" in row))
+        result = ArchitectureSearch(
+            root, space, source, trained, tuple(row for row in rows if "failed" in row)
+        )
         _write(result)
         log.info("end")
     return result
 
 
 def _train_all(
-    plan: Plan, names: Sequence[str], root: Path, log: logging.Logger, progress: Progress
+    plan: SearchPlan, held: Held, names: Sequence[str], root: Path, log: logging.Logger, progress: Progress
 ) -> dict[str, dict[str, Any]]:
     """Return what training found of each network."""
-    # The recipe is the setting: a run with another one is not taken for this one.
-    setting = dataclasses.asdict(plan.recipe)
-    runs = [NetworkRun(_OBJECTIVE, plan.seeds[0], setting, 0, model_path(name)) for name in names]
-    results = execute_all(plan, runs, root, title="training", log=log, progress=progress)
+    # A run with another recipe is not taken for this one.
+    recipe = dataclasses.asdict(plan.setup.recipe)
+    runs = [NetworkRun(name, plan.seed, recipe) for name in names]
+    results = execute_all(
+        partial(execute, plan, held),
+        runs,
+        root,
+        jobs=plan.setup.jobs,
+        title="training",
+        log=log,
+        progress=progress,
+    )
     return {run.name: _outcome(result) for run, result in zip(runs, results, strict=True)}
 
 
@@ -149,7 +128,7 @@ def _outcome(result: dict[str, Any]) -> dict[str, Any]:
     return {"validation_error": result["validation_error"], "training_seconds": seconds}
 
 
-def _write(found: Search) -> None:
+def _write(found: ArchitectureSearch) -> None:
     """Write one row a network to `results.parquet`, the best first, and the figure."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -187,7 +166,3 @@ def _kept(root: Path) -> Iterator[None]:
         raise KeyboardInterrupt(
             f"; what is finished is kept, go on with the same command and --out {root}"
         ) from None
-
-
-def _on_gpu(device: str) -> bool:
-    return device != "cpu" and (torch.cuda.is_available() or device == "mps")

@@ -7,15 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import filelock
 
-from criterium import __version__
-from criterium._files import read_json
-from criterium.comparison.plan import Plan, slug
-
-_DATA = {"name", "classes", "rows", "hashes", "notes"}
+from criterium._files import slug
 
 
 def free_folder(path: Path) -> Path:
@@ -25,7 +20,7 @@ def free_folder(path: Path) -> Path:
     if (path / "config.json").exists():
         raise ValueError(
             f"out: {path} holds a comparison already, expected a new or an empty folder;"
-            f" go on with that one by: criterium compare --resume {path}"
+            f" go on with that one by: criterium resume {path}"
         )
     # A process that was killed at the very beginning leaves only its lock.
     if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -43,29 +38,6 @@ def new_folder(name: str) -> Path:
             root.mkdir()
             return root
     raise OSError(f"runs/{stem}: exists, with all its namesakes")
-
-
-def read_config(root: Path) -> tuple[dict[str, Any], Plan]:
-    """Return what `config.json` holds, and the plan in it.
-
-    Raises:
-        ValueError: there is no such file, or it is not what this version of criterium writes.
-
-    """
-    path = root / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{root}: no comparison there (no config.json)")
-    config = read_json(path)
-    parts = {"plan", "data", "machine"}
-    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
-        raise ValueError(f"{path}: got other contents than the settings of a comparison")
-    try:
-        if missing := _DATA - config["data"].keys():
-            raise ValueError(f"data: {', '.join(sorted(missing))} is missing")
-        return config, Plan.from_dict(config["plan"])
-    except ValueError as error:
-        writer = config["machine"].get("criterium")
-        raise ValueError(f"{path}: {error}; criterium {writer} wrote it, this is {__version__}") from error
 
 
 @contextmanager

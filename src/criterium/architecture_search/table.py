@@ -14,27 +14,26 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from criterium.comparison.plan import Source
-from criterium.comparison.ranking import MEASURES, Correlation, Row, agreement, difference, finished, kendall
+from criterium._files import plain
+from criterium.architecture_search.plan import model_path
+from criterium.architecture_search.ranking import (
+    MEASURES,
+    Correlation,
+    Row,
+    agreement,
+    difference,
+    finished,
+    kendall,
+)
+from criterium.data import Source
 
 _WORDS = ("network", "measure")
 _SHOWN = 10
 """Networks in the table, beside those that were trained."""
 
 
-def model_path(name: str) -> str:
-    """Return what `model=` takes for a network of a space.
-
-    Example:
-        >>> model_path("mlp-64-32")
-        'criterium.techniques.architecture:mlp-64-32'
-
-    """
-    return f"criterium.techniques.architecture:{name}"
-
-
 @dataclass(frozen=True)
-class Search:
+class ArchitectureSearch:
     """Networks ranked untrained, best first, and what training found of some of them.
 
     `rows` holds for each network its name, what `score_architecture` found, and the validation error where it
@@ -80,9 +79,9 @@ class Search:
             "folder": str(self.folder),
             "space": self.space,
             "data": self.source.data,
-            "networks": [{key: _plain(value) for key, value in row.items()} for row in self.records()],
+            "networks": [{key: plain(value) for key, value in row.items()} for row in self.records()],
             "kendall": {
-                name: {key: _plain(value) for key, value in vars(found).items()}
+                name: {key: plain(value) for key, value in vars(found).items()}
                 for name, found in self.correlations.items()
             },
         }
@@ -140,7 +139,7 @@ def _verdict(rows: Sequence[Row]) -> str:
     )
 
 
-def _network_cells(found: Search) -> tuple[list[str], list[list[str]]]:
+def _network_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]]]:
     trained = any(_is_trained(row) for row in found.rows)
     headings = ["rank", "network", *MEASURES.values(), *(["validation error, %"] if trained else [])]
     rows = []
@@ -152,7 +151,7 @@ def _network_cells(found: Search) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def _correlation_cells(found: Search) -> tuple[list[str], list[list[str]]]:
+def _correlation_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]]]:
     headings = ["measure", "tau", "95 % interval", "p"]
     rows = []
     for measure, of in found.correlations.items():
@@ -194,7 +193,3 @@ def _decimal(value: float) -> str:
 
 def _signed(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

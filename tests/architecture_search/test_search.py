@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner, Result
 
+from criterium.architecture_search import ranking
+from criterium.architecture_search import scores as search_scores
+from criterium.architecture_search.figure import write_scatter
+from criterium.architecture_search.ranking import agreement, difference, kendall, ranked, spread
 from criterium.cli import app
-from criterium.comparison import compare, ranking, search_scores
-from criterium.comparison.ranking import agreement, difference, kendall, ranked, spread
-from criterium.comparison.search_figure import write_scatter
+from criterium.comparison import compare
 from criterium.data import load
 from criterium.objectives import build
 from criterium.techniques.architecture import score_architecture
@@ -186,11 +188,11 @@ def test_it_goes_on_where_it_was(
     asked: list[str] = []
     plain = search_scores._score
 
-    def scored(plan: Any, name: str, batch: torch.Tensor) -> Any:
+    def scored(plan: Any, held: Any, name: str, batch: torch.Tensor) -> Any:
         if len(asked) == 5:
             raise KeyboardInterrupt
         asked.append(name)
-        return plain(plan, name, batch)
+        return plain(plan, held, name, batch)
 
     monkeypatch.setattr(search_scores, "_score", scored)
     words = (*FAST, "--data", data, "--budget", 12, "--out", out)
@@ -199,7 +201,7 @@ def test_it_goes_on_where_it_was(
     assert f"go on with the same command and --out {out}" in result.stderr
     assert list(scores(out)) == asked
 
-    monkeypatch.setattr(search_scores, "_score", lambda *args: asked.append(args[1]) or plain(*args))
+    monkeypatch.setattr(search_scores, "_score", lambda *args: asked.append(args[2]) or plain(*args))
     assert criterium(*words, "--train", 8, "--train-top", 2).exit_code == 0
     assert len(asked) == len(set(asked)) == 12
     drop = ("seconds", "training_seconds")
@@ -208,7 +210,7 @@ def test_it_goes_on_where_it_was(
     ]
 
     # A larger budget scores only what is new, and nothing is trained twice.
-    monkeypatch.setattr("criterium.comparison.executor.execute", None)
+    monkeypatch.setattr("criterium.architecture_search.searching.execute", None)
     assert criterium(*FAST, "--data", data, "--budget", 14, "--out", out).exit_code == 0
     assert len(asked) == len(set(asked)) == 14
 
@@ -381,10 +383,10 @@ def test_a_difference_between_measures_is_told_from_chance() -> None:
 
 
 def found_with(rows: list[dict[str, Any]]) -> Any:
-    from criterium.comparison.plan import Source
-    from criterium.comparison.search_table import Search
+    from criterium.architecture_search import ArchitectureSearch
+    from criterium.data import Source
 
-    return Search(Path("run"), "mlp", Source("digits", label="it's"), tuple(rows), ())
+    return ArchitectureSearch(Path("run"), "mlp", Source("csv:digits.csv", label="it's"), tuple(rows), ())
 
 
 def test_the_sentences_say_what_the_numbers_do_and_no_more() -> None:
@@ -396,7 +398,7 @@ def test_the_sentences_say_what_the_numbers_do_and_no_more() -> None:
     few = found_with(rows_of([3.0, 2.0, 1.0], [0.1, 0.2, 0.3]))
     assert any("cannot be told from 3 trained" in line for line in few.words())
     assert not any("cannot be told" in line for line in found_with(rows_of([3.0], [None])).words())
-    assert alike.race_command.endswith("--data digits --label 'it'\"'\"'s'")
+    assert alike.race_command.endswith("--data csv:digits.csv --label 'it'\"'\"'s'")
     assert alike.to_markdown().count("| mlp-") == 30
 
 

@@ -1,0 +1,46 @@
+"""What `config.json` of a comparison holds, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from criterium import __version__
+from criterium._files import read_json
+from criterium.comparison.plan import Plan
+
+_DATA = {"name", "classes", "rows", "hashes", "notes"}
+
+
+def read_config(root: Path) -> tuple[dict[str, Any], Plan]:
+    """Return what `config.json` holds, and the plan in it.
+
+    Raises:
+        ValueError: there is no such file, or it is not what this version of criterium writes.
+
+    """
+    path = root / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{root}: no comparison there (no config.json)")
+    config = read_json(path)
+    parts = {"plan", "data", "machine"}
+    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
+        raise ValueError(f"{path}: got other contents than the settings of a comparison")
+    with blamed(root, config):
+        if missing := _DATA - config["data"].keys():
+            raise ValueError(f"data: {', '.join(sorted(missing))} is missing")
+        return config, Plan.from_dict(config["plan"])
+
+
+@contextmanager
+def blamed(root: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Name the file with the settings, and the version that wrote it, where they are found wrong."""
+    try:
+        yield
+    except ValueError as error:
+        writer = config["machine"].get("criterium")
+        raise ValueError(
+            f"{root / 'config.json'}: {error}; criterium {writer} wrote it, this is {__version__}"
+        ) from error

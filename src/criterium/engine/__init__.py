@@ -1,0 +1,1 @@
+"""Where runs are carried out: data and device, folders, processes. It knows nothing of what a run is."""
