@@ -27,7 +27,10 @@ class Choice:
 
 
 Search = Mapping[str, Range | Choice]
-"""By option: where its values are searched."""
+"""By option, of the objective or of the recipe: where its values are searched."""
+
+Setting = Mapping[str, Any]
+"""By option, of the objective or of the recipe: its value."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Objective:
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 0.1  # for SGD with momentum 0.9: the paper's, where it has one
-    search: ClassVar[Search] = {}
+    search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
+    published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source beside it
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out
 

@@ -30,7 +30,7 @@ def text(table: Findings, width: int | None = None) -> str:
             for line, cells in enumerate(zip_longest(*_differences(table, name).values(), fillvalue=""))
         ]
         first, *others = _aligned(_difference_headings(table), rows, width)
-        blocks += [f"{_differences_title(table)}\n{first}", *others]
+        blocks += [f"{_wrapped(_differences_title(table), min(WIDTH, width or WIDTH))}\n{first}", *others]
     summary, *each = words.sentences(table)
     said = [summary, *(f"- {sentence}" for sentence in each)]
     notes = [f"Note: {note}" for note in table.notes]

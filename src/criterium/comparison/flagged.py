@@ -1,0 +1,86 @@
+"""Flags of a race: what its runs recorded, put to the tests of `criterium.statistics.flags`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from criterium.comparison.plan import Plan
+from criterium.comparison.tuning import searched
+from criterium.evaluation.metrics import metric as meaning
+from criterium.statistics import flags
+from criterium.statistics.flags import Flags
+
+Results = Sequence[Mapping[str, Any]]
+
+
+def flags_of(plan: Plan, results: Results, margin: float) -> dict[str, Flags]:
+    """Return the flags of every objective.
+
+    Args:
+        plan: what was done.
+        results: what the runs found, with ``metrics``, whether they ``collapsed``, and what ``commonest``
+            class alone would have given.
+        margin: the least difference of the metric that matters.
+    """
+    by_label = {label: [row for row in results if row["objective"] == label] for label in plan.objectives}
+    control = by_label[plan.baseline]
+    return {
+        label: (
+            *_of_one(plan, label, rows, margin),
+            *(
+                ()
+                if label == plan.baseline
+                else (
+                    *flags.identical([row["metrics"] for row in rows], [row["metrics"] for row in control]),
+                    *flags.unstable(_values(plan, rows), _values(plan, control), margin),
+                )
+            ),
+        )
+        for label, rows in by_label.items()
+    }
+
+
+def _of_one(plan: Plan, label: str, rows: Results, margin: float) -> Flags:
+    better = meaning(plan.metric).better
+    trained = [row["history"] for row in rows if "history" in row]
+    return (
+        *flags.failed_repeats(["diverged" in row for row in rows], [bool(row["collapsed"]) for row in rows]),
+        *flags.no_better_than_commonest(_values(plan, rows), [row["commonest"] for row in rows], better),
+        *flags.constant_loss([history["train_loss"] for history in trained]),
+        *flags.unfit_head(
+            all(row.get("prototypes", False) for row in rows), all(row.get("raw", False) for row in rows)
+        ),
+        *flags.not_converged([history["validation_error"] for history in trained], margin),
+        *(_at_the_edge(plan, label, rows) if plan.tune > 1 else ()),
+    )
+
+
+def _values(plan: Plan, rows: Results) -> list[float]:
+    return [row["metrics"][plan.metric] for row in rows]
+
+
+def _at_the_edge(plan: Plan, label: str, rows: Results) -> Flags:
+    """Flag ranges whose end won, among repeats whose best setting has the same optimiser."""
+    chosen = [plan.configure(label, row["setting"]) for row in rows]
+    optimizer, _ = Counter(recipe.optimizer for _, recipe in chosen).most_common(1)[0]
+    objective, recipe = plan.configure(label, {})
+    ranges = searched(objective, replace(recipe, optimizer=optimizer))
+    fixed = {name for name in ranges if plan.is_given(label, name)}
+    values = []
+    for found, how in chosen:
+        rate = how.learning_rate or (1e-3 if how.optimizer == "adamw" else found.learning_rate)
+        decay = 5e-4 if how.weight_decay is None else how.weight_decay
+        every = {**vars(found), "learning_rate": rate, "weight_decay": decay}
+        # No decay at all lies beyond the lower end.
+        same = how.optimizer == optimizer
+        values.append(
+            {
+                name: max(float(every[name]), 1e-12)
+                for name in ranges
+                if same and name not in fixed and isinstance(every.get(name), int | float)
+            }
+        )
+    return flags.edge_of_range(values, {name: ends for name, ends in ranges.items() if name not in fixed})
