@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -118,3 +119,9 @@ def test_rooms_and_objectives_are_complete() -> None:
     exported = set(map(id, vars(criterium.objectives).values()))
     assert [name for name, kind in OBJECTIVES.items() if id(kind) not in exported] == []
     assert {kind.__name__ for kind in OBJECTIVES.values()} <= set(criterium.objectives.__all__)
+
+
+def test_keywords_of_load_are_the_fields_of_a_source() -> None:
+    from criterium.data.sources import Source, SourceOptions
+
+    assert {"data", *SourceOptions.__annotations__} == {field.name for field in dataclasses.fields(Source)}
