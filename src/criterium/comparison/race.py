@@ -164,11 +164,10 @@ def _check_metric(metric: str, dataset: Dataset) -> None:
     """Raise a `ValueError` if the data have nothing to measure it on."""
     where, _, name = metric.rpartition("_")
     if name in ("auroc", "fpr95", "aupr") and (dataset.ood is None or where):
-        raise ValueError(
-            f"metric: got {metric}, expected one that needs no {where or 'OOD'} inputs, or --ood"
-        )
-    if metric in tree_metrics(dataset.hierarchy or ()) and dataset.hierarchy is None:
-        raise ValueError(f"metric: got {metric}, expected one that needs no tree of classes, or --hierarchy")
+        raise ValueError(f"metric: got {metric}, expected one that needs no {where or 'OOD'} inputs")
+    of_tree = metric == "mistake_distance" or metric.startswith("level")
+    if of_tree and (dataset.hierarchy is None or metric not in tree_metrics(dataset.hierarchy)):
+        raise ValueError(f"metric: got {metric}, expected one that the data have a tree of classes for")
     if metric in (groups := shot_groups(dataset.class_counts)) and not len(groups[metric]):
         raise ValueError(f"metric: got {metric}, expected one that the data have such classes for")
 
@@ -329,15 +328,15 @@ def _describe(dataset: Dataset, why: str) -> dict[str, Any]:
     rows = {name: len(split) for name, split in parts.items()}
     if dataset.ood is not None:
         rows["ood"] = len(dataset.ood)
-    other = dataset.train.units + dataset.validation.units
+    units = {
+        "test": dataset.test.units,
+        "other": dataset.train.units + dataset.validation.units,
+        "are": "rows" if dataset.test.groups is None else "groups",
+    }
     return {
         "name": dataset.name,
         "test_varies": dataset.test_varies,
-        "units": {
-            "test": dataset.test.units,
-            "other": other,
-            "are": "rows" if dataset.test.groups is None else "groups",
-        },
+        "units": units,
         "class_counts": list(dataset.class_counts),
         "why_metric": why or None,
         "classes": list(dataset.classes),

@@ -152,9 +152,8 @@ def open_study(folder: str | os.PathLike[str], repeats: int | None = None) -> St
             samples[label, metric] = mean_sample([sample[metric] for _, sample in found])
     _check_paired(root, results)
     if all("diverged" in result for result in results):
-        raise ValueError(
-            f"{root}: every run diverged ({results[0]['diverged']}); try a smaller learning rate"
-        )
+        why = results[0]["diverged"]
+        raise ValueError(f"{root}: every run diverged ({why}); try a smaller learning rate")
     study = Study(root, config, tuple(results), known_cost(root), samples)
     done = len(runs) // len(plan.objectives)
     if repeats is None and done < len(plan.seeds) and not decided(study.verdicts):
