@@ -15,7 +15,9 @@ def sentences(table: Findings) -> tuple[str, ...]:
     """Return the summary of all verdicts, then a few sentences on each objective other than the baseline."""
     judgement = table.judgement
     each = (_objective(table, judgement, name, of) for name, of in judgement.assessments.items())
-    return (_summary(table, judgement), *each)
+    control = [f"Note that {flag.words}." for flag in judgement.flags.get(table.baseline, ())]
+    of_control = [" ".join([f"{table.baseline}, the control.", *control])] if control else []
+    return (_summary(table, judgement), *of_control, *each)
 
 
 def _summary(table: Findings, judgement: Judgement) -> str:
