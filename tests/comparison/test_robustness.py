@@ -161,7 +161,7 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
     )
     words = [*NAMES, "--model", "own:slow", "--device", "cpu", "--tune", "0", "--jobs", "2", "--out", "race"]
     with launched(*words, cwd=tmp_path) as process:
-        wait_for(lambda: len([*(tmp_path / "race" / "runs").glob("*/progress")]) == 2)
+        wait_for(lambda: len([*(tmp_path / "race" / "tuning").glob("*/progress")]) == 2)
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, "")
