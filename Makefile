@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test picture clean
+.PHONY: demo test fuzz picture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/criterium compare
@@ -14,6 +14,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/data/fuzzing.py 3600 $$(date +%s)
 
 # The picture of the README: make picture REPORT=runs/.../report.html
 picture:

@@ -33,6 +33,7 @@ from typing import Any
 import joblib
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from criterium import objectives, orthogonal
@@ -140,6 +141,7 @@ def figure(runs: dict[str, list[dict[str, Any]]]) -> Figure:
         if len(mine) > 1:
             low, high = [of.low for of in means], [of.high for of in means]
             panel.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("epoch")
     panel.set_ylabel("hyperspherical energy / at the start")
     panel.legend(fontsize=7, frameon=False)
@@ -228,7 +230,9 @@ def main() -> None:
     for each in sorted(stored["runs"], key=lambda each: each["seed"]):
         if each["method"] in runs and each["seed"] < args.seeds:
             runs[each["method"]].append(each)
-    (args.out / "energy.svg").write_text(figure(runs), encoding="utf-8")
+    # On white, so that it can be read on a dark page too.
+    drawn = figure(runs).replace("<svg ", '<svg style="background: #ffffff; color: #222222" ', 1)
+    (args.out / "energy.svg").write_text(drawn, encoding="utf-8")
     cost = costs(args)
     print(shlex.join(["python", *sys.argv]))
     print(

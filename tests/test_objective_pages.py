@@ -59,15 +59,40 @@ def value(cell: str) -> Any:
         return text
 
 
-@pytest.fixture(scope="module")
-def draw() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_objectives", FOLDER / "draw.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_objectives", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def draw() -> ModuleType:
+    return script("draw")
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        (
+            "exact",
+            {"1.45 T": "1.45 T", "2.63 T": "2.63 T", "3.23 T": "3.23 T", "4.8%": "4.8 and", "0.9%": "0.9 %"},
+        ),
+        ("focal", {"1.05": "1.05", "1.13": "1.13", "1.31": "1.31"}),
+        ("gce", {"2.4%": "2 %", "15.6%": "16 %", "23.7%": "24 %"}),
+    ],
+)
+def test_numbers_of_a_page_are_those_measured(
+    name: str, numbers: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    getattr(script("measure"), name)()
+    printed, text = capsys.readouterr().out, " ".join(page(name).split())
+    for measured, written in numbers.items():
+        assert measured in printed
+        assert written in text
 
 
 def test_the_index_lists_every_objective_and_nothing_else() -> None:

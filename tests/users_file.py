@@ -20,7 +20,7 @@ criterium.functional.exact_loss(logits, target, temprature=1.0)  # error
 criterium.ExatLoss()  # error
 
 exact = criterium.objectives.Exact(start=1.0)
-reveal_type(exact.start)  # reveals float
+reveal_type(exact.end)  # reveals float
 criterium.objectives.Exact(strat=1.0)  # error
 criterium.objectives.Exact(start="cold")  # error
 

@@ -86,7 +86,7 @@ _DISTANCES: dict[str, Any] = {
     "low": -1.0,
     "high": 1.0,
     "note": "10 classes; wrong logits, which are minus distances, at 0, −0.05, −0.1, …, −0.4",
-    "baseline": Curve("cross-entropy: entropic scale 1", objective="cross-entropy"),
+    "baseline": Curve("scale 1: cross-entropy", objective="cross-entropy"),
 }
 _COSINES: dict[str, Any] = {
     "others": tuple(-0.1 * step for step in range(CLASSES - 1)),
@@ -159,7 +159,7 @@ PICTURES: dict[str, Picture] = {
         push="push towards the true prototype (minus the derivative)",
         note="10 classes; the features are at right angles to the wrong prototypes",
         marks={0.0: "as near as the wrong ones"},
-        baseline=Curve("cross-entropy: entropic scale 1", objective="cross-entropy"),
+        baseline=Curve("scale 1: cross-entropy", objective="cross-entropy"),
     ),
     "label-smoothing": Picture(_each("smoothing", 0.05, 0.1, 0.2)),
     "ldam": Picture(
@@ -322,6 +322,8 @@ def _best(own: np.ndarray, text: str, paths: Sequence[np.ndarray], taken: Sequen
     others = [path for path in paths if path is not own]
     found = (-np.inf, (0.5, 0.5, 0.5 + width, 0.5 + HEIGHT))
     for x, y in own[8::8]:
+        # A name is of no use where its curve is one with others.
+        apart = min(min((_distance(path, (x, y, x, y)) for path in others), default=1.0), 0.03)
         for left in (x, x - width / 2, x - width):
             for bottom in (y + gap, y - gap - HEIGHT):
                 box = (float(left), float(bottom), float(left + width), float(bottom + HEIGHT))
@@ -330,7 +332,9 @@ def _best(own: np.ndarray, text: str, paths: Sequence[np.ndarray], taken: Sequen
                 if _distance(own, box) < 0.005:
                     continue
                 good = min((_distance(path, box) for path in others), default=1.0)
-                found = max(found, (min(good, 0.15), box))
+                found = max(
+                    found, ((good > 0.008) + min(good, 0.15) + apart, box)
+                )  # covering none comes first
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_ndtr
 from torch import nn
 
 from criterium import objectives
@@ -46,11 +47,20 @@ def test_trains(name: str) -> None:
     assert 1 - found.any(1).float().mean() < 0.15 / k  # chance is 0.9, 0.7
 
 
+RECIPE = {field.name for field in dataclasses.fields(Recipe)}
+
+
 def settings(name: str) -> list[dict[str, Any]]:
-    """Return settings in which every value of the search space occurs, and the ends of its ranges."""
+    """Return settings with every value of the search space and the ends of its ranges, and the published."""
     space = OBJECTIVES[name].search
     values = {key: s.values if isinstance(s, Choice) else (s.low, s.high) for key, s in space.items()}
-    return [{key: value} for key, found in values.items() for value in found] + [{}]
+    drawn = [{key: value} for key, found in values.items() for value in found]
+    return [*drawn, dict(OBJECTIVES[name].published), {}]
+
+
+def own(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return what is the objective's and not the recipe's."""
+    return {key: value for key, value in setting.items() if key not in RECIPE}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -60,7 +70,8 @@ def test_search_space_is_accepted(name: str) -> None:
     torch.manual_seed(0)
     features, target = torch.randn(6, 7), torch.tensor([0, 1, 2, 3, 4, 0])
     for setting in settings(name):
-        objective = build(name, setting)
+        Recipe(**{key: value for key, value in setting.items() if key in RECIPE})
+        objective = build(name, own(setting))
         for criterion in objective.criteria(TASK):
             head = objective.head(7, TASK)
             loss = criterion(head(features), target)
@@ -72,7 +83,7 @@ def test_search_space_is_accepted(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_options_survive_json(name: str) -> None:
     for setting in settings(name):
-        objective = build(name, setting)
+        objective = build(name, own(setting))
         written = json.loads(json.dumps(dataclasses.asdict(objective)))
         assert build(name, written) == objective
 
@@ -124,7 +135,8 @@ def test_says_what_it_is(name: str) -> None:
     assert name == kind.name
     assert 10 < len(kind.summary) < 100
     assert any(year in kind.paper for year in map(str, range(1950, 2030)))
-    assert kind.search.keys() <= {field.name for field in dataclasses.fields(kind)}
+    known = RECIPE | {field.name for field in dataclasses.fields(kind)}
+    assert kind.search.keys() | kind.published.keys() <= known
 
 
 def test_exact_temperature_falls_as_published() -> None:
@@ -136,6 +148,24 @@ def test_exact_temperature_falls_as_published() -> None:
         objective.schedule(criteria, epoch / 10)
         variance = math.exp(math.log(100) + (math.log(1) - math.log(100)) * epoch / 10)
         assert criteria[0].temperature == pytest.approx(math.sqrt(variance), rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 50, 51, 100, 150, 1000, 100_000])
+def test_exact_starts_where_perfect_logits_are_rewarded(classes: int) -> None:
+    """Giving up half of the classes at the same variance must not pay, as it does for 150 classes at 10."""
+    criterion = build("exact").criteria(dataclasses.replace(TASK, num_classes=classes))[0]
+    lead = classes / math.sqrt(classes - 1)
+    noise = np.linspace(-9, 13, 8001)
+
+    def expected(lead: float) -> float:
+        won = np.exp((classes - 1) * log_ndtr(noise + lead / criterion.temperature) - noise**2 / 2)
+        return float(np.trapezoid(won, noise) / math.sqrt(2 * math.pi))
+
+    assert expected(lead) > 0.5 * expected(math.sqrt(2) * lead) + 0.5 / classes
+    if classes > 50:
+        assert criterion.temperature == 10 or expected(lead) == pytest.approx(0.9, abs=1e-4)
+    else:
+        assert criterion.temperature == 10
 
 
 @pytest.mark.parametrize("case", cases("grad_normalizer"))

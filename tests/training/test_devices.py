@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
-from criterium.training import Recipe, accelerator_for
+from criterium.training import Recipe, accelerator_for, predict
 from small import dropout_net, features, run
 
 
@@ -44,3 +47,16 @@ def test_missing_device() -> None:
 def test_unknown_precision() -> None:
     with pytest.raises(ValueError, match=r"precision: got 'bf61'.*did you mean 'bf16'"):
         accelerator_for("cpu", "bf61")
+
+
+def test_what_was_trained_in_bfloat16_is_evaluated_in_float32() -> None:
+    """Logits of bfloat16 tie at the top, and ties count as errors."""
+    data = features(rows=400, classes=100)
+    accelerator = accelerator_for("cpu", "bf16")
+    model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 100))
+    prepared = accelerator.prepare_model(copy.deepcopy(model))
+    with torch.inference_mode():
+        expected, rounded = model(data.train.inputs), prepared(data.train.inputs)
+        assert not torch.equal(rounded, expected)
+        torch.testing.assert_close(predict(prepared, data.train.inputs, accelerator), expected)
+        assert torch.equal(prepared(data.train.inputs), rounded)  # training goes on as it was

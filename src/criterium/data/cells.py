@@ -15,7 +15,7 @@ from criterium.data.array import Array
 from criterium.data.columns import UNSEEN
 from criterium.data.limits import fits
 from criterium.data.raw import Column, counted, listed, shown
-from criterium.data.text import MISSING, TEXT, Reading, interpret, leading_zeros, trimmed
+from criterium.data.text import MISSING, TEXT, Reading, exact, interpret, leading_zeros, trimmed
 
 MOST_CATEGORIES = 1000
 """A text column with more values is an identifier or free text: too wide as one feature a value."""
@@ -45,8 +45,7 @@ class Reader:
         """Read a column of the file, or leave it out."""
         values = plain(column, self.path)
         if is_text(values.type):
-            cells = trimmed(values)
-            reading = interpret(cells, self.missing, self.decimal)
+            cells, reading = self._read_text(values)
             if not self.as_text or reading.values is None:
                 self._add_categories(name, cells if self.as_text else values)
                 self._remark_numbers(name, reading)
@@ -82,6 +81,15 @@ class Reader:
         return [f"Columns left out, {why}: {listed(names)}." for why, names in self.left_out.items()] + [
             f"{what}: {listed(names)}." for what, names in self.remarks.items()
         ]
+
+    def _read_text(self, values: Any) -> tuple[Any, Reading]:
+        if self.as_text and self.decimal != ",":
+            try:  # most columns are plain numbers, and need not be trimmed
+                return values, Reading(exact(values), len(values))
+            except pa.ArrowInvalid:
+                pass
+        cells = trimmed(values)
+        return cells, interpret(cells, self.missing, self.decimal)
 
     def _keep(self, column: Column, values: Any) -> None:
         self.columns.append(column)
@@ -158,6 +166,8 @@ class Reader:
 def group_numbers(path: Path, column: Any, as_text: bool) -> Array:
     """Return a number for each row, the same for rows of one group; a row without one is on its own."""
     values = plain(column, path)
+    if not (is_text(values.type) or is_number(values.type) or pa.types.is_temporal(values.type)):
+        raise ValueError(f"{path}: groups: got {kind_name(values.type)}, expected text, numbers or dates")
     codes = (trimmed(values) if as_text else values).dictionary_encode().indices
     numbers = codes.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
     alone = np.isnan(numbers)
@@ -192,7 +202,7 @@ def plain(column: Any, path: Path) -> Any:
         return plain(_spelled_out(column, path), path)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
-    if is_text(kind):
+    if is_text(kind) and kind != TEXT:
         column = column.cast(TEXT)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 

@@ -15,7 +15,7 @@ import numpy as np
 from criterium.data.array import Array
 from criterium.data.limits import fits
 from criterium.data.raw import Column, counted, listed
-from criterium.data.rounding import Rounding
+from criterium.data.rounding import Rounding, median
 
 UNSEEN = -1.0
 
@@ -88,7 +88,7 @@ def fit(columns: Sequence[Column], cells: Array) -> tuple[Encoder, list[str]]:
     for index, column in enumerate(columns):
         present = cells[~gaps[:, index], index]
         if column.categories is None:
-            found = [(_VALUE, float(np.median(present)) if len(present) else 0.0, 0.0)]
+            found = [(_VALUE, median(present) if len(present) else 0.0, 0.0)]
         else:
             found = [(_CATEGORY, 0.0, code) for code in np.unique(present)]
         if len(present) < len(cells):

@@ -7,8 +7,6 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from criterium.data.array import Array
 from criterium.data.columns import fit
 from criterium.data.dataset import Dataset, assemble, content_hash
@@ -42,6 +40,7 @@ class Contents:
     hierarchy: Hierarchy | None = None
     validation: float = 0.2
     same_split: bool = False
+    place: str = ""
 
     @property
     def test_varies(self) -> bool:
@@ -84,7 +83,7 @@ class Contents:
         """
         if isinstance(repeat, bool) or not isinstance(repeat, int) or repeat < 0:
             raise ValueError(f"repeat: got {repeat!r}, expected a whole number of at least 0")
-        with one_line(self.name):
+        with one_line(self.place):
             return self._dataset(repeat)
 
     def _dataset(self, repeat: int) -> Dataset:
@@ -94,7 +93,7 @@ class Contents:
             encode, fit_notes = fit(self.raw.columns, parts["train"].inputs)
             parts = {part: replace(rows, inputs=encode(rows.inputs)) for part, rows in parts.items()}
             ood = None if self.ood is None else encode(self.ood)
-        elif parts["train"].inputs.dtype == np.float64:
+        elif parts["train"].inputs.ndim == 2:
             rounding = Rounding.fit(parts["train"].inputs)
             parts = {part: replace(rows, inputs=rounding(rows.inputs)) for part, rows in parts.items()}
             ood = None if self.ood is None else rounding(self.ood)

@@ -27,19 +27,25 @@ def reason(error: BaseException, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
+_LONGEST = 2000  # characters of a message
+
+
 @contextmanager
-def one_line(source: str) -> Iterator[None]:
-    """Turn whatever reading meets into a `ValueError` of one line that names the file."""
+def one_line(place: str) -> Iterator[None]:
+    """Turn whatever reading meets into a `ValueError` of one line that names the file or folder `place`."""
     try:
         yield
     except ValueError as error:
-        if "\n" in str(error) or "\r" in str(error):  # of a name in the file
-            raise ValueError(" ".join(str(error).split())) from error
+        line = " ".join(str(error).split())  # a name in the file may break lines
+        line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+        line += "" if place in line else f" (in {place})"
+        if line != str(error):
+            raise ValueError(line) from error
         raise
     except OSError as error:
-        raise ValueError(f"{error.filename or source}: {error.strerror or reason(error)}") from error
+        raise ValueError(f"{error.filename or place}: {error.strerror or reason(error)}") from error
     except MemoryError as error:
-        raise ValueError(f"{source}: does not fit into memory ({reason(error)})") from error
+        raise ValueError(f"{place}: does not fit into memory ({reason(error)})") from error
 
 
 def contents(path: Path) -> bytes:
@@ -49,15 +55,18 @@ def contents(path: Path) -> bytes:
     if path.suffix != ".gz":
         return path.read_bytes()
     unpack, pieces, length = zlib.decompressobj(wbits=31), [], 0
-    with path.open("rb") as file:
-        while packed := file.read(2**20):
-            while packed:
-                pieces.append(unpack.decompress(packed, 2**24))
-                length += len(pieces[-1])
-                no_bomb(f"{path}:", size, length)
-                packed = unpack.unconsumed_tail
-                if unpack.eof and (packed := unpack.unused_data):  # a file may hold several members
-                    unpack = zlib.decompressobj(wbits=31)
+    try:
+        with path.open("rb") as file:
+            while packed := file.read(2**20):
+                while packed:
+                    pieces.append(unpack.decompress(packed, 2**24))
+                    length += len(pieces[-1])
+                    no_bomb(f"{path}:", size, length)
+                    packed = unpack.unconsumed_tail
+                    if unpack.eof and (packed := unpack.unused_data):  # a file may hold several members
+                        unpack = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise ValueError(f"{path}: cannot be unpacked ({reason(error)}), expected gzip") from error
     if not unpack.eof:
-        raise EOFError("the packed data end too early")
+        raise ValueError(f"{path}: cannot be unpacked (it ends too early), expected gzip")
     return b"".join(pieces)

@@ -194,11 +194,12 @@ def _refuse_circles(links: dict[str, _Link]) -> None:
             way[name] = None
             link = links[name]
             if link.parent in way:
-                circle = [*dropwhile(link.parent.__ne__, way), link.parent]
+                names = [*dropwhile(link.parent.__ne__, way), link.parent]
+                circle = [name if name.isprintable() else ascii(name) for name in names]
                 told = " -> ".join(circle if len(circle) < 20 else [*circle[:9], "...", *circle[-9:]])
                 raise ValueError(f"{link.where}: {link.parent!r} is its own ancestor: {told}")
             name = link.parent
-        clear |= way.keys()
+        clear.update(way)
 
 
 def _ways(classes: Sequence[str], links: dict[str, _Link]) -> list[tuple[str, ...]]:

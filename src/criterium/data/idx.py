@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from criterium.data.array import Array
-from criterium.data.files import contents, reason
+from criterium.data.files import contents
 from criterium.data.raw import Rows
 
 
@@ -39,10 +38,7 @@ def _read(folder: Path, stem: str, dimensions: int) -> tuple[Path, Array]:
     path = _file(folder, stem, dimensions)
     if path is None:
         raise ValueError(f"{folder}: no file {stem}-idx{dimensions}-ubyte or {stem}-idx{dimensions}-ubyte.gz")
-    try:
-        found = contents(path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({reason(error)}), expected an IDX file") from error
+    found = contents(path)
     # Two zero bytes, 0x08 for unsigned bytes, the number of dimensions, then each of their sizes.
     start = 4 + 4 * dimensions
     if len(found) < start or found[:4] != bytes((0, 0, 8, dimensions)):

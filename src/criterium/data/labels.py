@@ -45,6 +45,7 @@ def text_classes(path: Path, cells: Any, name: str) -> tuple[tuple[str, ...], Ar
 def number_classes(path: Path, values: Array, name: str) -> tuple[tuple[str, ...], Array]:
     """Return the sorted class names of labels that are numbers, and a class index for each row."""
     if values.dtype.kind == "f":
+        values = values.astype(np.float64)
         whole = (values == np.floor(values)) & (np.abs(values) < 2**53)
         if not whole.all():
             raise ValueError(

@@ -25,7 +25,7 @@ def near_rows(train: Array, test: Array) -> float:
     known, asked = _some(train, _TRAIN, columns), _some(test, _TEST, columns)
     center, scale = known.mean(axis=0), known.std(axis=0)
     scale[scale == 0] = 1.0
-    known, asked = (known - center) / scale, (asked - center) / scale
+    known, asked = (((rows - center) / scale).astype(np.float32) for rows in (known, asked))
     squares = (asked**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * asked @ known.T
     most = min(max(_AMONG), len(known) - 1)
     distances = np.sort(np.partition(np.maximum(squares, 1e-12), most, axis=1)[:, : most + 1], axis=1) ** 0.5
@@ -58,5 +58,5 @@ def _share(distances: Array, k: int) -> float:
 
 def _some(rows: Array, most: int, columns: Array) -> Array:
     index = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)
-    picked: Array = rows[index].reshape(len(index), -1)[:, columns].astype(np.float32)
+    picked: Array = rows[index].reshape(len(index), -1)[:, columns].astype(np.float64)
     return picked

@@ -112,11 +112,11 @@ def check_classes(raw: Raw) -> Raw:
         unknown = np.setdiff1d(rows.targets, trained)
         if len(unknown):
             raise ValueError(
-                f"data: class {raw.classes[unknown[0]]!r} occurs in the {name} part"
+                f"data: class {shown(raw.classes[unknown[0]])} occurs in the {name} part"
                 " but not in the training part, so no model can learn it"
             )
     if len(trained) < 2:
-        raise ValueError(f"data: got one class, {raw.classes[trained[0]]!r}, expected at least two")
+        raise ValueError(f"data: got one class, {shown(raw.classes[trained[0]])}, expected at least two")
     return raw if len(trained) == len(raw.classes) else keep_classes(raw, trained)
 
 

@@ -13,6 +13,13 @@ _LOSS = 2.0**-20  # of a column's range; float32 keeps 2^-24 of a number
 _LARGE = 1e30  # float32 ends at 3.4e38, and a model squares some of its inputs
 
 
+def median(values: Array) -> float:
+    """Return the median, finite where the sum of the two in the middle is not."""
+    half = values / 2 if len(values) and np.abs(values).max() > 1e307 else values
+    found = float(np.median(half))
+    return found if half is values else 2 * found
+
+
 @dataclass(frozen=True)
 class Rounding:
     """For each column an offset to subtract and a unit to divide by, before float32 is taken.
@@ -28,20 +35,20 @@ class Rounding:
     def fit(cls, values: Array) -> Rounding:
         """Return what the columns of `values` (N, F), all finite, need."""
         offset, unit = np.zeros(values.shape[1]), np.ones(values.shape[1])
-        if values.dtype == np.float32 or len(values) == 0:
+        if len(values) == 0 or (values.dtype == np.float32 and np.abs(values).max() <= _LARGE):
             return cls(offset, unit)
         with np.errstate(over="ignore", invalid="ignore"):
             exact = values.astype(np.float64)
             range_ = exact.max(axis=0) - exact.min(axis=0)
             loss = np.abs(exact - exact.astype(np.float32)).max(axis=0)
-            wrong = np.flatnonzero(~(loss <= _LOSS * range_))
+            wrong = np.flatnonzero(~(loss <= _LOSS * range_) | (np.abs(exact).max(axis=0) > _LARGE))
             if len(wrong) == 0:
                 return cls(offset, unit)
-            middle = np.median(exact[:, wrong], axis=0)
-            offset[wrong] = np.where(np.isfinite(range_[wrong]), middle, 0.0)
+            centers = [median(exact[:, column]) for column in wrong]
+            offset[wrong] = np.where(np.isfinite(range_[wrong]), centers, 0.0)
             size = np.abs(exact[:, wrong] - offset[wrong]).max(axis=0)
             odd = (size > 0) & ((size > _LARGE) | (size < 1 / _LARGE))
-            unit[wrong[odd]] = 2.0 ** np.floor(np.log2(size[odd]))
+            unit[wrong[odd]] = np.ldexp(1.0, np.frexp(size[odd])[1] - 1)
         return cls(offset, unit)
 
     def __call__(self, values: Array, titles: Sequence[str] | None = None) -> Array:
@@ -52,7 +59,7 @@ class Rounding:
                 a title or a number.
 
         """
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
             if self.offset.any() or (self.unit != 1).any():
                 values = (values - self.offset) / self.unit
             rounded: Array = values.astype(np.float32)

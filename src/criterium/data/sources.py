@@ -107,6 +107,11 @@ class Source:
         """What concerns tables."""
         return TableOptions(**{field.name: getattr(self, field.name) for field in fields(TableOptions)})
 
+    @property
+    def place(self) -> str:
+        """The file or folder that is read; empty for data that come with a library."""
+        return self.data.partition(":")[2] or self.data_dir or ""
+
     def read(self) -> Contents:
         """Return the contents of the source, all files read and checked.
 
@@ -114,7 +119,7 @@ class Source:
             ValueError: in one line, what in which file was wrong and what was expected.
 
         """
-        with one_line(self.data):
+        with one_line(self.place):
             return self._contents()
 
     def _contents(self) -> Contents:
@@ -142,6 +147,7 @@ class Source:
             hierarchy = BUILT_IN
         return Contents(
             name=self.data,
+            place=self.place,
             raw=raw,
             ood=ood,
             ood_name=None if ood is None else wanted,

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from criterium.data.array import Array
-from criterium.data.keys import row_keys
-from criterium.data.raw import Raw, Rows, listed
+from criterium.data.keys import position_keys
+from criterium.data.raw import Raw, Rows, listed, shown
 
 TEST_FRACTION = 0.2
 
@@ -35,7 +35,7 @@ def draw(keys: Array, targets: Array, fraction: float, repeat: int = 0) -> Array
     chosen = np.zeros(len(first), dtype=bool)
     # The hash of a position is as good as a random number, and is the same everywhere.
     named = first[:, None] if repeat == 0 else np.stack([first, np.full_like(first, repeat)], axis=1)
-    shuffled = np.argsort(row_keys(named.astype("<i8")), kind="stable")
+    shuffled = np.argsort(position_keys(named), kind="stable")
     for members in _by_stratum(shuffled, stratum[shuffled]):
         wanted = max(1, int(fraction * len(members) + 0.5))
         chosen[members[: min(wanted, max(0, len(members) - 1))]] = True
@@ -76,7 +76,7 @@ def split(raw: Raw, fraction: float, repeat: int = 0) -> tuple[dict[str, Rows], 
     for name, rows in parts.items():
         missing = np.setdiff1d(np.arange(len(raw.classes)), rows.targets)
         if len(rows) == 0 or (name == "train" and len(missing)):
-            lost = f"rows of class {raw.classes[missing[0]]!r}" if len(rows) else "rows"
+            lost = f"rows of class {shown(raw.classes[missing[0]])}" if len(rows) else "rows"
             raise ValueError(f"data: no {lost} are left for {name}, {_why_few(raw)}")
         if len(missing):
             notes.append(f"Classes without {name} rows: {listed([raw.classes[i] for i in missing])}.")
@@ -88,7 +88,7 @@ def _three_ways(raw: Raw, fraction: float, repeat: int) -> tuple[dict[str, Rows]
     counts = _count_units(raw.train, len(raw.classes))
     if (least := int(counts.min())) < 3:
         raise ValueError(
-            f"data: class {raw.classes[counts.argmin()]!r} has {least} {kind}{'s' * (least > 1)},"
+            f"data: class {shown(raw.classes[counts.argmin()])} has {least} {kind}{'s' * (least > 1)},"
             " expected at least 3, one each for training, validation and test"
         )
     in_test = draw(raw.train.units, raw.train.targets, TEST_FRACTION, repeat)

@@ -68,7 +68,7 @@ def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     for name in file.names:
         if name in left_out:
             continue
-        if name in file.index or (name in file.unnamed and _numbers_rows(file.column(name))):
+        if name in file.index or (name in file.unnamed and _numbers_rows(path, file.column(name))):
             reader.left_out.setdefault("a row index", []).append(name)
         else:
             reader.add(name, file.column(name))
@@ -181,6 +181,7 @@ def _classes(path: Path, label: Any, name: str) -> tuple[tuple[str, ...], Array,
     return classes, targets, []
 
 
-def _numbers_rows(column: Any) -> bool:
-    """Whether a column differs in every row, as a row index does, or is empty."""
-    return bool(pc.count_distinct(column, mode="all").as_py() in (len(column), 1))
+def _numbers_rows(path: Path, column: Any) -> bool:
+    """Whether a column differs in every row, as a row index does, or is the same in all."""
+    values = plain(column, path)
+    return (is_text(values.type) or is_number(values.type)) and len(pc.unique(values)) in (len(values), 1)

@@ -96,7 +96,8 @@ def interpret(cells: Any, missing: Collection[str] = MISSING, decimal: str | Non
 def exact(cells: Any) -> Any:
     """Return cells of text as float64, or as int64 where float64 would make different integers equal."""
     values = cells.cast(pa.float64())
-    if (pc.max(pc.abs(values)).as_py() or 0) >= 2**53:
+    known = values.to_numpy(zero_copy_only=False)
+    if (np.abs(known) >= 2**53).any():
         try:
             return cells.cast(pa.int64())
         except pa.ArrowInvalid:  # not all are integers

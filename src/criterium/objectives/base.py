@@ -68,7 +68,7 @@ class Objective:
     name: ClassVar[str]
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
-    learning_rate: ClassVar[float] = 0.1  # for SGD with momentum 0.9: the paper's, where it has one
+    learning_rate: ClassVar[float] = 0.1  # default for SGD with momentum 0.9
     search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
     published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source beside it
     score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
@@ -96,7 +96,7 @@ class Objective:
         return inputs, target
 
     def schedule(self, criteria: Sequence[nn.Module], progress: float) -> None:
-        """Set options of the criteria at the start of an epoch; `progress` runs from 0 to below 1."""
+        """Set options of the criteria before a step; `progress` runs from 0 to below 1 over training."""
 
     def gradient_transform(self) -> GradientTransform | None:
         """Return what replaces gradient clipping, if anything."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from criterium._checks import non_negative
-from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class CrossEntropy(Objective):
     summary = "maximum likelihood, the usual way"
     paper = "Good 1952; smoothing: Szegedy et al. 2016, arXiv:1512.00567"
     search: ClassVar[Search] = {"label_smoothing": Choice((0.0, 0.05, 0.1))}
+    # He et al. 2016, arXiv:1512.03385, section 4.2 (CIFAR-10).
+    published: ClassVar[Setting] = {"learning_rate": 0.1, "weight_decay": 1e-4}
 
     label_smoothing: float = 0.0
 

@@ -11,7 +11,7 @@ from criterium._checks import non_negative
 from criterium.heads import DisMaxHead
 from criterium.losses.fractional_probability import mean_of_halves, mix_quadrants, mixed_targets
 from criterium.losses.isomax import IsoMaxLoss
-from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class DisMax(Objective):
     summary = "distances to all prototypes as logits, mixed images, max-mean logit entropy score"
     paper = "Macêdo et al. 2022, Distinction Maximization Loss, arXiv:2205.05874"
     search: ClassVar[Search] = {"alpha": Choice((0.5, 1.0))}
+    # The authors' script for CIFAR-10 and CIFAR-100.
+    published: ClassVar[Setting] = {"learning_rate": 0.1, "weight_decay": 1e-4}
     score = "mmles"
     mixes = True
 

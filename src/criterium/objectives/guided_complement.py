@@ -9,7 +9,7 @@ from torch import nn
 
 from criterium._checks import non_negative
 from criterium.losses.guided_complement import GuidedComplementEntropyLoss
-from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,13 @@ class GuidedComplement(Objective):
     name = "gce"
     summary = "flat probabilities of the wrong classes, guided by the true one's"
     paper = "Chen et al. 2019, Guided Complement Entropy, arXiv:1903.09799"
-    search: ClassVar[Search] = {"alpha": Choice((0.2, 1 / 3))}
+    search: ClassVar[Search] = {"optimizer": Choice(("sgd", "adamw")), "alpha": Choice((0.2, 1 / 3))}
+    # The authors' script for MNIST; Adam there, whose decay is 0.
+    published: ClassVar[Setting] = {
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+    }
 
     alpha: float = 1 / 3
 

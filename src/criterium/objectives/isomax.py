@@ -9,7 +9,7 @@ from torch import nn
 
 from criterium.heads import IsoMaxHead, IsoMaxPlusHead
 from criterium.losses.isomax import IsoMaxLoss
-from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class IsoMax(Objective):
     summary = "distances to prototypes as logits, entropic scale in training only"
     paper = "Macêdo et al. 2021, Entropic Out-of-Distribution Detection, arXiv:1908.05569"
     search: ClassVar[Search] = {"entropic_scale": Choice((5.0, 10.0, 20.0))}
+    # The authors' script for CIFAR-10 and CIFAR-100, the same for all their losses.
+    published: ClassVar[Setting] = {"learning_rate": 0.1, "weight_decay": 1e-4}
     score = "es"
 
     entropic_scale: float = 10.0

@@ -12,7 +12,7 @@ from torch import nn
 from criterium._checks import non_negative, positive
 from criterium.heads import NormalizedLinear
 from criterium.losses.ldam import LDAMLoss, effective_number_weight
-from criterium.objectives.base import Choice, Objective, Search, Task
+from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class LDAM(Objective):
     summary = "cross-entropy with wider margins for rare classes, which count more at the end; cosine head"
     paper = "Cao et al. 2019, Label-Distribution-Aware Margin Loss, arXiv:1906.07413"
     search: ClassVar[Search] = {"max_margin": Choice((0.2, 0.5, 1.0)), "scale": Choice((30.0, 40.0))}
+    # The authors' script for long-tailed CIFAR-10.
+    published: ClassVar[Setting] = {"learning_rate": 0.1, "weight_decay": 2e-4}
 
     max_margin: float = 0.5
     scale: float = 30.0
@@ -55,5 +57,7 @@ class LDAM(Objective):
     def schedule(self, criteria: Sequence[nn.Module], progress: float) -> None:
         """Weight the classes once the share `defer` of training is over."""
         for criterion in cast("Sequence[LDAMLoss]", criteria):
-            weight = effective_number_weight(criterion.class_counts, beta=self.beta)
-            criterion.weight = weight if progress >= self.defer else None
+            if progress < self.defer:
+                criterion.weight = None
+            elif criterion.weight is None:
+                criterion.weight = effective_number_weight(criterion.class_counts, beta=self.beta)
