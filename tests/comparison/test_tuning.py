@@ -80,10 +80,13 @@ def test_the_range_of_rates_follows_the_optimizer() -> None:
         assert len(mine) == 16
         assert rates.low <= min(mine) < 10 * rates.low
         assert rates.high / 10 < max(mine) <= rates.high
-    ranges = searched(build("exact"), RECIPE)
-    assert ranges["learning_rate"] == (0.01, 5.0)
-    assert ranges["start"] == (1.0, 10.0)
-    assert "margin" not in ranges
+    recipe = dataclasses.replace(RECIPE, weight_decay=0.0)
+    found = searched(build("exact", {"start": 4.0}), recipe, fixed=())
+    assert found["learning_rate"] == {"value": 0.5, "low": 0.01, "high": 5.0}
+    assert found["start"] == {"value": 4.0, "low": 1.0, "high": 10.0}
+    assert found["weight_decay"]["value"] < found["weight_decay"]["low"]
+    assert "margin" not in found
+    assert "start" not in searched(build("exact", {"start": 4.0}), recipe, fixed=["start"])
 
 
 def test_diverged_settings_come_last() -> None:

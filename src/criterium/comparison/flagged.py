@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from criterium.comparison.plan import Plan
-from criterium.comparison.tuning import searched
 from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics import flags
 from criterium.statistics.flags import Flags
@@ -29,7 +27,7 @@ def flags_of(plan: Plan, results: Results, margin: float) -> dict[str, Flags]:
     control = by_label[plan.baseline]
     return {
         label: (
-            *_of_one(plan, label, rows, margin),
+            *_of_one(plan, rows, margin),
             *(
                 ()
                 if label == plan.baseline
@@ -43,7 +41,7 @@ def flags_of(plan: Plan, results: Results, margin: float) -> dict[str, Flags]:
     }
 
 
-def _of_one(plan: Plan, label: str, rows: Results, margin: float) -> Flags:
+def _of_one(plan: Plan, rows: Results, margin: float) -> Flags:
     better = meaning(plan.metric).better
     trained = [row["history"] for row in rows if "history" in row]
     return (
@@ -54,7 +52,7 @@ def _of_one(plan: Plan, label: str, rows: Results, margin: float) -> Flags:
             all(row.get("prototypes", False) for row in rows), all(row.get("raw", False) for row in rows)
         ),
         *flags.not_converged([history["validation_error"] for history in trained], margin),
-        *(_at_the_edge(plan, label, rows) if plan.tune > 1 else ()),
+        *(_at_the_edge(rows) if plan.tune > 1 else ()),
     )
 
 
@@ -62,25 +60,15 @@ def _values(plan: Plan, rows: Results) -> list[float]:
     return [row["metrics"][plan.metric] for row in rows]
 
 
-def _at_the_edge(plan: Plan, label: str, rows: Results) -> Flags:
-    """Flag ranges whose end won, among repeats whose best setting has the same optimiser."""
-    chosen = [plan.configure(label, row["setting"]) for row in rows]
-    optimizer, _ = Counter(recipe.optimizer for _, recipe in chosen).most_common(1)[0]
-    objective, recipe = plan.configure(label, {})
-    ranges = searched(objective, replace(recipe, optimizer=optimizer))
-    fixed = {name for name in ranges if plan.is_given(label, name)}
-    values = []
-    for found, how in chosen:
-        rate = how.learning_rate or (1e-3 if how.optimizer == "adamw" else found.learning_rate)
-        decay = 5e-4 if how.weight_decay is None else how.weight_decay
-        every = {**vars(found), "learning_rate": rate, "weight_decay": decay}
-        # No decay at all lies beyond the lower end.
-        same = how.optimizer == optimizer
-        values.append(
-            {
-                name: max(float(every[name]), 1e-12)
-                for name in ranges
-                if same and name not in fixed and isinstance(every.get(name), int | float)
-            }
-        )
-    return flags.edge_of_range(values, {name: ends for name, ends in ranges.items() if name not in fixed})
+def _at_the_edge(rows: Results) -> Flags:
+    """Flag ranges whose end won; a learning rate counts beside those that were drawn from the same range."""
+    chosen = [row.get("searched", {}) for row in rows]
+    ranges = {}
+    for option in {option: None for one in chosen for option in one}:
+        ends = Counter((one[option]["low"], one[option]["high"]) for one in chosen if option in one)
+        ranges[option] = ends.most_common(1)[0][0]
+    values = [
+        {name: found["value"] for name, found in one.items() if (found["low"], found["high"]) == ranges[name]}
+        for one in chosen
+    ]
+    return flags.edge_of_range(values, ranges)

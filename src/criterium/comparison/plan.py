@@ -92,11 +92,13 @@ class Plan:
         paths = [label for label in self.objectives if is_path(label) or label in self.handed]
         return [*paths, self.model] if ":" in self.model else paths
 
-    def is_given(self, label: str, option: str) -> bool:
-        """Return whether the user set an option, for this objective or for all, so that it is not tuned."""
+    def given(self, label: str, objective: Objective) -> set[str]:
+        """Return what the user set, for this objective or for all, so that it is not tuned."""
         recipe = self.setup.recipe
-        known = getattr(recipe, option, None) is not None if option in _TUNED else False
-        return known or option in parse(label)[1] or (option == "optimizer" and recipe.optimizer != "sgd")
+        options = {*_TUNED, *objective.search, *objective.published}
+        of_all = {name for name in _TUNED if getattr(recipe, name) is not None}
+        of_all |= {"optimizer"} if recipe.optimizer != Recipe().optimizer else set()
+        return options & (of_all | parse(label)[1].keys())
 
     def seed_of(self, repeat: int) -> int:
         """Return the seed of weights, batches and noise in a repeat: its number, unless the study has a"

@@ -290,11 +290,10 @@ def _carry_out_repeat(
 def trials_of(plan: Plan, label: str, repeat: int) -> list[Trial]:
     """Return the settings that an objective tries in a repeat: the same number for every objective."""
     objective, recipe = plan.configure(label, {})
-    options = ("learning_rate", "weight_decay", *objective.search, *objective.published)
     settings = tuning.draw_settings(
         objective,
         recipe,
-        fixed={option for option in options if plan.is_given(label, option)},
+        fixed=plan.given(label, objective),
         count=plan.tune,
         source=f"{plan.study_seed}/{repeat}/{label}",
     )

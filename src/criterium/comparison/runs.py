@@ -18,6 +18,7 @@ from torch import nn
 
 from criterium._files import plain, read_json, slug, write_json
 from criterium.comparison.plan import Plan
+from criterium.comparison.tuning import searched
 from criterium.data import Dataset
 from criterium.engine.held import Held
 from criterium.evaluation.calibration import fit_temperature
@@ -141,6 +142,7 @@ def _try(plan: Plan, data: Held, trial: Trial, root: Path) -> dict[str, Any]:
         "setting": trial.setting,
         "backbone": ready.backbone_hash,
         "data": dataset.hashes,
+        "searched": searched(ready.objective, ready.recipe, plan.given(trial.objective, ready.objective)),
         "prototypes": not isinstance(ready.model.get_submodule("head"), nn.Linear),
         "raw": not any(p.requires_grad for p in ready.model.get_submodule("backbone").parameters()),
     }
@@ -152,10 +154,10 @@ def _try(plan: Plan, data: Held, trial: Trial, root: Path) -> dict[str, Any]:
     if not finite(logits).all():
         return {**result, "diverged": f"the logits of {trial.objective} are not finite"}
     save_tensors(place / WEIGHTS, trained.model.state_dict(), {"model": plan.model})
-    return {**result, "history": trained.history, **judge(plan, logits, dataset)}
+    return {**result, "history": trained.history, **judge(logits, dataset, metric=plan.metric, k=plan.k)}
 
 
-def judge(plan: Plan, logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
+def judge(logits: np.ndarray, dataset: Dataset, *, metric: str, k: int) -> dict[str, float]:
     """Return what settings are chosen by, on validation rows. Test rows have no way in here.
 
     `validation` is the primary metric, or the top-1 error where that needs OOD inputs; `validation_loss`
@@ -166,13 +168,14 @@ def judge(plan: Plan, logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
     rows = Predictions(logits, target, np.full(len(target), "test"), logits.max(axis=1))
     found = numbers(
         rows,
-        k=plan.k,
+        k=k,
         hierarchy=dataset.hierarchy,
         class_counts=dataset.class_counts,
         temperature=temperature,
     )
-    value = found[plan.metric] if np.isfinite(found.get(plan.metric, np.nan)) else found["top1_error"]
-    higher = plan.metric in found and meaning(plan.metric).better == "higher"
+    told = np.isfinite(found.get(metric, np.nan))
+    value = found[metric] if told else found["top1_error"]
+    higher = told and meaning(metric).better == "higher"
     return {
         "validation": value,
         "validation_loss": -value if higher else value,

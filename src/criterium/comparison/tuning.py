@@ -54,10 +54,19 @@ def draw_settings(
     return settings
 
 
-def searched(objective: Objective, recipe: Recipe) -> dict[str, tuple[float, float]]:
-    """Return low and high of every option that is drawn from a range."""
+def searched(objective: Objective, recipe: Recipe, fixed: Collection[str]) -> dict[str, dict[str, float]]:
+    """Return value, low and high of every option that is drawn from a range, as `objective` and `recipe`"
+    " have it."""
+    rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
+    decay = 5e-4 if recipe.weight_decay is None else recipe.weight_decay
+    values = {**vars(objective), "learning_rate": rate, "weight_decay": decay}
     space = {"learning_rate": RATES[recipe.optimizer], "weight_decay": DECAYS, **objective.search}
-    return {name: (values.low, values.high) for name, values in space.items() if isinstance(values, Range)}
+    return {
+        # No decay at all lies below every range.
+        name: {"value": max(float(values[name]), 1e-12), "low": of.low, "high": of.high}
+        for name, of in space.items()
+        if isinstance(of, Range) and name not in fixed and isinstance(values.get(name), int | float)
+    }
 
 
 def _points(dimensions: int, count: int, source: str) -> Sequence[Sequence[float]]:
