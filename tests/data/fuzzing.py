@@ -179,7 +179,7 @@ def csv(case: Case) -> tuple[str, dict[str, Any]]:
 
 def table_options(case: Case, names: list[str]) -> dict[str, Any]:
     options: dict[str, Any] = {"label": "y" if case.tame else case.any((None, "y", "y", *NAMES))}
-    for option in ("groups", "time", "drop"):
+    for option in ("groups", "time", "drop", "split"):
         if case.chance(0.1):
             options[option] = case.any(names)
     if case.chance(0.1):
@@ -400,7 +400,17 @@ def run(form: str, seed: int) -> str:
         except ValueError as error:
             said = str(error)
             assert said and len(said.splitlines()) == 1 and len(said) < 3000, f"not one line: {said!r}"
-            words = ("label:", "groups:", "time:", "ood:", "drop:", "max_pixels:", "hierarchy:", place)
+            words = (
+                "label:",
+                "groups:",
+                "time:",
+                "split:",
+                "ood:",
+                "drop:",
+                "max_pixels:",
+                "hierarchy:",
+                place,
+            )
             assert place in said or said.startswith(words), f"names no file: {said}"
             outcome = "refused"
     assert (spent := time.process_time() - started) < SECONDS, f"took {spent:.1f} s"

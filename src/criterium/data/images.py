@@ -39,13 +39,19 @@ def read_shape(path: Path, max_pixels: int = MOST_PIXELS) -> Shape:
         return Shape(height, width, 1 if image.mode in _GREY else 3)
 
 
-def read_image(path: Path, found: Counter[str] | None = None, max_pixels: int = MOST_PIXELS) -> Array:
+def read_image(
+    path: Path,
+    found: Counter[str] | None = None,
+    max_pixels: int = MOST_PIXELS,
+    size: tuple[int, int] | None = None,
+) -> Array:
     """Return an image (H, W, 1) or (H, W, 3) as it is seen: upright, on white where it is transparent.
 
     Args:
         path: the file.
         found: counts what was done: ``"turned"``, ``"on white"``, ``"first of several"``.
         max_pixels: the most pixels that an image may have.
+        size: width and height to which it is cropped, around its centre, and resized.
 
     """
     counts = Counter[str]() if found is None else found
@@ -59,7 +65,10 @@ def read_image(path: Path, found: Counter[str] | None = None, max_pixels: int = 
             upright = upright.convert("RGBA")
             counts["on white"] += np.asarray(upright)[..., 3].min() < 255
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        pixels = np.asarray(upright.convert("RGB").convert("L") if grey else upright.convert("RGB"))
+        plain = upright.convert("RGB").convert("L") if grey else upright.convert("RGB")
+        if size is not None and plain.size != size:
+            plain = ImageOps.fit(plain, size, Image.Resampling.BICUBIC)
+        pixels = np.asarray(plain)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

@@ -1,8 +1,16 @@
-"""Lists of names in one argument, as ``"A,B"``."""
+"""Names that people give: lists of them in one argument, as ``"A,B"``, and those of the parts of data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+_PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+PART = {name: part for part, names in _PARTS.items() for name in names}
+"""The part of the data, train, val or test, by the names in lower case that it has in folders and tables."""
 
 
 def split_names(wanted: str, known: Sequence[str]) -> list[str]:

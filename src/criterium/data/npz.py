@@ -18,13 +18,19 @@ from criterium.data.raw import Raw, Rows, counted, listed
 _PARTS = ("train", "val", "test")
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _GROUPS = {"train": "groups", "val": "groups_val", "test": "groups_test"}
+_EXPECTED = f"an .npz file with the arrays {', '.join(_REQUIRED)}, or x and y"
 _BROKEN = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # as zipfile raises
 _OPTIONAL = ("x_val", "y_val", "ood_x", "classes", *_GROUPS.values())
 
 
 def read_npz(path: Path) -> Raw:
     """Return the contents of an ``.npz`` file with the arrays that `SOURCES` names."""
-    found = load_arrays(path, _REQUIRED, _OPTIONAL)
+    existing_file(path, _EXPECTED)
+    if zipfile.is_zipfile(path) and _is_undivided(path):
+        found = load_arrays(path, ("x", "y"), ("groups", "classes", "ood_x"))
+        found |= {"x_train": found.pop("x"), "y_train": found.pop("y")}
+    else:
+        found = load_arrays(path, _REQUIRED, _OPTIONAL)
     if ("x_val" in found) != ("y_val" in found):
         raise ValueError(f"{path}: has one of x_val and y_val, expected both or neither")
     names = [name for name in ("x_train", "x_val", "x_test", "ood_x") if name in found]
@@ -42,12 +48,23 @@ def read_npz(path: Path) -> Raw:
     classes, targets = _name_classes(path, labels, found.get("classes"))
     groups = _number_groups(path, found, rows)
     parts = {part: Rows(inputs[f"x_{part}"], targets[part], groups.get(part)) for part in rows}
-    return Raw(classes, parts["train"], parts.get("val"), parts["test"], inputs.get("ood_x"), origin=origin)
+    return Raw(
+        classes, parts["train"], parts.get("val"), parts.get("test"), inputs.get("ood_x"), origin=origin
+    )
 
 
 def npz_test_inputs(path: Path, origin: Array | None = None) -> Array:
     """Return the test inputs alone, less the `origin` of the data; the file need hold nothing else."""
     return as_inputs(path, load_arrays(path, ("x_test",)), origin)["x_test"]
+
+
+def _is_undivided(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+    except _BROKEN:  # what is wrong is said where the arrays are read
+        return False
+    return {"x", "y"} <= names and "x_train" not in names
 
 
 def load_arrays(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from criterium.data.catalogue import SOURCES
 from criterium.data.contents import Contents
 from criterium.data.dataset import Dataset
 from criterium.data.files import one_line
-from criterium.data.folder import read_folder
+from criterium.data.folder import FolderOptions, read_folder
 from criterium.data.hierarchy import BUILT_IN, is_built_in, read_hierarchy
 from criterium.data.limits import MOST_PIXELS
 from criterium.data.npz import npz_test_inputs, read_npz
@@ -51,6 +51,8 @@ class Source:
         time: the column of a table by which rows are ordered: the latest 20 % are the test part, and the
             column is no feature.
         same_split: whether all repeats are split as the first one.
+        split: the column of a table that says of each row whether it is for train, val or test.
+        test: a file of the same form as a table, which holds the test part.
         drop: the columns of a table to leave out, as ``"A,B"``.
         missing: what stands for a missing number or label in a table, as ``"?,unknown"``, in any case. By
             default the usual words do among numbers, and only an empty cell does among labels.
@@ -59,6 +61,11 @@ class Source:
             default it is judged column by column.
         encoding: the encoding of a CSV file.
         max_pixels: the most pixels that one image of a folder may have.
+        image_size: the side of the square that each image of a folder is cropped to around its centre and
+            resized to; by default none if all are of one size, else the median of their shorter sides, at
+            most 224.
+        nested: whether the images of a class lie in folders below the class's own too.
+        skip_bad: the most images that are left out, with a note, where they cannot be read.
 
     """
 
@@ -71,16 +78,21 @@ class Source:
     groups: str | None = None
     time: str | None = None
     same_split: bool = False
+    split: str | None = None
+    test: str | None = None
     drop: str | None = None
     missing: str | None = None
     separator: str | None = None
     decimal: str | None = None
     encoding: str | None = None
     max_pixels: int = MOST_PIXELS
+    image_size: int | None = None
+    nested: bool = False
+    skip_bad: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading; paths become text."""
-        for name in ("data_dir", "hierarchy"):
+        for name in ("data_dir", "hierarchy", "test"):
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, os.fspath(path))
         if not 0 < self.validation < 1:
@@ -96,7 +108,15 @@ class Source:
                 f"data_dir: got {self.data_dir!r} for {self.data}, expected it only with"
                 f" {' or '.join(OFFICIAL)}"
             )
+        for name, default in asdict(FolderOptions()).items():
+            if getattr(self, name) != default and kind != "folder":
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r} for {self.data}, expected it only with folder"
+                )
         at_least("max_pixels", self.max_pixels, 1)
+        at_least("skip_bad", self.skip_bad, 0)
+        if self.image_size is not None:
+            at_least("image_size", self.image_size, 1)
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise ValueError(f"separator: got {self.separator!r}, expected one character, such as ';'")
         if self.decimal is not None:
@@ -106,6 +126,11 @@ class Source:
     def table_options(self) -> TableOptions:
         """What concerns tables."""
         return TableOptions(**{field.name: getattr(self, field.name) for field in fields(TableOptions)})
+
+    @property
+    def folder_options(self) -> FolderOptions:
+        """What concerns folders of images."""
+        return FolderOptions(**{field.name: getattr(self, field.name) for field in fields(FolderOptions)})
 
     @property
     def place(self) -> str:
@@ -136,6 +161,10 @@ class Source:
         elif wanted != "none":
             ood, notes = _read_ood(wanted, raw, self, folder)
         notes += raw.notes
+        if raw.train.times is not None and raw.test is not None:
+            raise ValueError(
+                "time: got a column, but the data has a test part of its own, expected one of both"
+            )
         if raw.train.times is not None and len(raw.train):
             raw, note = test_on_latest(raw, raw.train.times)
             notes.append(note)
@@ -169,12 +198,17 @@ class SourceOptions(TypedDict, total=False):
     groups: str | None
     time: str | None
     same_split: bool
+    split: str | None
+    test: str | os.PathLike[str] | None
     drop: str | None
     missing: str | None
     separator: str | None
     decimal: str | None
     encoding: str | None
     max_pixels: int
+    image_size: int | None
+    nested: bool
+    skip_bad: int
 
 
 def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
@@ -232,7 +266,7 @@ def _read(source: Source, data_dir: Path | None) -> Raw:
         return read_table(path, kind, source.table_options)
     if kind == "npz":
         return read_npz(path)
-    return read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
+    return read_folder(path, source.folder_options) if kind == "folder" else _read_digits()
 
 
 def _read_ood(ood: str, raw: Raw, source: Source, data_dir: Path | None) -> tuple[Array, list[str]]:
@@ -252,7 +286,7 @@ def _read_ood(ood: str, raw: Raw, source: Source, data_dir: Path | None) -> tupl
     elif kind == "npz":
         inputs = npz_test_inputs(path, raw.origin)
     else:
-        other = read_folder(path, source.max_pixels) if kind == "folder" else _read_digits()
+        other = read_folder(path, source.folder_options) if kind == "folder" else _read_digits()
         inputs = (other.train if other.test is None else other.test).inputs
     return match_form(ood, inputs, raw.train.inputs)
 

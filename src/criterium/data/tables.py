@@ -17,11 +17,12 @@ from criterium._checks import choice, nearest
 from criterium.data.array import Array
 from criterium.data.cells import Reader, group_numbers, is_number, is_text, kind_name, moments, plain
 from criterium.data.csv_file import read_csv
+from criterium.data.files import reason
 from criterium.data.labels import number_classes, text_classes
 from criterium.data.limits import CELL, fits
-from criterium.data.names import split_names
+from criterium.data.names import PART, split_names
 from criterium.data.parquet_file import read_parquet
-from criterium.data.raw import Column, Raw, Rows, counted, listed
+from criterium.data.raw import Column, Raw, Rows, counted, listed, shown
 from criterium.data.suspects import column_notes
 from criterium.data.text import MISSING, trimmed
 
@@ -35,6 +36,8 @@ class TableOptions:
     label: str | None = None
     groups: str | None = None
     time: str | None = None
+    split: str | None = None
+    test: str | None = None
     drop: str | None = None
     missing: str | None = None
     separator: str | None = None
@@ -51,8 +54,12 @@ class TableOptions:
 
 def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     """Return the rows of a ``"parquet"`` or ``"csv"`` file, classes in the order of their labels."""
-    file = _open(path, form, options)
+    file, parts = _open(path, form, options), None
+    if options.test is not None:
+        file, parts = _with_test(file, path, form, options)
     roles = _roles(path, file.names, options)
+    if "split" in roles:
+        parts = _parts(path, plain(file.column(roles["split"]), path), roles["split"])
     label = plain(file.column(roles["label"]), path)
     labelled = _has_label(label, form, options)
     if not labelled.any():
@@ -61,6 +68,7 @@ def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     if dropped := int((~labelled).sum()):
         notes.append(f"{counted(dropped, 'row')} without a label were left out.")
         file, label = file.take(labelled), label.filter(pa.array(labelled))
+        parts = None if parts is None else parts[labelled]
     classes, targets, label_notes = _classes(path, label, roles["label"])
 
     reader = Reader(path, form == "csv", options.tokens, options.decimal)
@@ -83,7 +91,15 @@ def read_table(path: Path, form: str, options: TableOptions) -> Raw:
     if "time" in roles:
         times = moments(path, file.column(roles["time"]), roles["time"], form == "csv")
     notes += [*label_notes, *reader.notes(), *column_notes(columns, cells, targets)]
-    return Raw(classes, Rows(cells, targets, groups, times), columns=columns, notes=tuple(notes))
+    rows = Rows(cells, targets, groups, times)
+    if parts is None:
+        return Raw(classes, rows, columns=columns, notes=tuple(notes))
+    found = {part: rows[parts == part] for part in ("train", "val", "test")}
+    if len(found["test"]) == 0:
+        notes.append("The rows marked for validation are tested on: there are none for a test part.")
+        found |= {"test": found["val"], "val": found["test"]}
+    val = found["val"] if len(found["val"]) else None
+    return Raw(classes, found["train"], val, found["test"], columns=columns, notes=tuple(notes))
 
 
 def read_table_cells(path: Path, form: str, columns: tuple[Column, ...], options: TableOptions) -> Array:
@@ -139,12 +155,48 @@ def _open(path: Path, form: str, options: TableOptions) -> _File:
     return _File(table, names, index, unnamed, tuple(notes))
 
 
+def _with_test(file: _File, path: Path, form: str, options: TableOptions) -> tuple[_File, Array]:
+    """Return the rows of two files in one table, and the part that each is of."""
+    test_path = Path(str(options.test)).expanduser()
+    test = _open(test_path, form, options)
+    if missing := [name for name in file.names if name not in set(test.names)]:
+        raise ValueError(
+            f"{test_path}: has no column {missing[0]!r} as {path} has, only {listed(test.names, 50)}"
+        )
+    try:
+        theirs = pa.table([test.column(name) for name in file.names], file.names)
+        both = pa.concat_tables([file.table.rename_columns(file.names), theirs], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ValueError(f"{test_path}: has columns of other types than {path} ({reason(error)})") from error
+    parts = np.repeat(["train", "test"], [len(file.table), len(test.table)])
+    return replace(file, table=both), parts
+
+
+def _parts(path: Path, column: Any, name: str) -> Array:
+    """Return the part, train, val or test, that each row is of."""
+    if not is_text(column.type):
+        raise ValueError(
+            f"{path}: column {name!r} holds {kind_name(column.type)}, expected train, val or test"
+        )
+    codes = trimmed(column).dictionary_encode()
+    words = [PART.get(word.lower(), "") for word in codes.dictionary.to_pylist()]
+    if codes.null_count or not all(words):
+        wrong = "nothing" if codes.null_count else shown(codes.dictionary[words.index("")].as_py())
+        raise ValueError(f"{path}: column {name!r} holds {wrong} in some rows, expected train, val or test")
+    parts: Array = np.array(words)[codes.indices.to_numpy()]
+    if not {"train"} < set(parts.tolist()):
+        raise ValueError(f"{path}: column {name!r} names no rows for both training and test")
+    return parts
+
+
 def _roles(path: Path, names: list[str], options: TableOptions) -> dict[str, str]:
     """Return the columns that are no features, by what they are."""
     if options.label is None:
         raise ValueError(f"label: not given, expected a column of {path}: {listed(names, 50)}")
     roles: dict[str, str] = {}
-    for role in ("label", "groups", "time"):
+    if options.split is not None and options.test is not None:
+        raise ValueError("split: got a column, and test a file, expected one of the two")
+    for role in ("label", "groups", "time", "split"):
         name = getattr(options, role)
         if name is None:
             continue
