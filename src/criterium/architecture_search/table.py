@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,13 @@ class ArchitectureSearch:
     @property
     def race_command(self) -> str:
         """What trains the best network under every objective, with its test rows read once."""
-        given = {"--data-dir": self.source.data_dir, "--label": self.source.label, "--ood": self.source.ood}
         words = ["criterium", "compare", "--model", model_path(self.best["network"])]
-        words += ["--data", self.source.data]
-        return shlex.join(
-            words + [word for option, value in given.items() if value is not None for word in (option, value)]
-        )
+        for field in fields(self.source):
+            value = getattr(self.source, field.name)
+            if value != field.default or field.name == "data":
+                option = f"--{field.name.replace('_', '-')}"
+                words += [option] if value is True else [option, str(value)]
+        return shlex.join(words)
 
     def records(self) -> list[dict[str, Any]]:
         """Return one dict a network, all with the same keys, ranked ones first."""
