@@ -208,6 +208,12 @@ def test_a_column_without_a_name_that_is_no_index_stays(tmp_path: Path) -> None:
     assert data.train.inputs.shape[1] == 2
 
 
+def test_an_empty_column_without_a_name_is_constant(tmp_path: Path) -> None:
+    data = load(csv(tmp_path, "a,y,", [f"{row * 7 % 31},{row % 2}," for row in range(ROWS)]), label="y")
+    assert data.train.inputs.shape[1] == 1
+    assert "Columns left out, constant in training: column 3." in data.notes
+
+
 @pytest.mark.parametrize("name", ["__index_level_0__", "when"])
 def test_the_index_that_pandas_leaves_in_parquet_is_left_out(tmp_path: Path, name: str) -> None:
     table = pa.table({"a": np.arange(ROWS) * 7 % 31, "y": np.arange(ROWS) // 30, name: np.arange(ROWS)})

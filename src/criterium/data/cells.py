@@ -15,7 +15,7 @@ from criterium.data.array import Array
 from criterium.data.columns import UNSEEN
 from criterium.data.limits import fits
 from criterium.data.raw import Column, counted, listed, shown
-from criterium.data.text import MISSING, TEXT, Reading, exact, interpret, leading_zeros, trimmed
+from criterium.data.text import MISSING, TEXT, Reading, exact, interpret, leading_zeros, trimmed, words_alone
 
 MOST_CATEGORIES = 1000
 """A text column with more values is an identifier or free text: too wide as one feature a value."""
@@ -88,6 +88,8 @@ class Reader:
                 return values, Reading(exact(values), len(values))
             except pa.ArrowInvalid:
                 pass
+            if words_alone(values, self.missing):
+                return values, Reading(None, texts=len(values))
         cells = trimmed(values)
         return cells, interpret(cells, self.missing, self.decimal)
 
