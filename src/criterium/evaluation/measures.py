@@ -57,6 +57,7 @@ def measure(
         class_counts: training rows a class; without them the errors of many, medium and few-shot classes
             are NaN, as they are where there is no such class.
         temperature: that of the validation rows, where it is known already.
+
     """
     validation, test = (predictions.where(split) for split in ("validation", "test"))
     for name, rows in (("validation", validation), ("test", test)):
@@ -134,6 +135,7 @@ def row_sample(
         hierarchy: the tree of the classes, for its metrics.
         class_counts: training rows a class, for the errors of many, medium and few-shot classes.
         groups: (N,) which test rows belong together, as those of one patient; they are drawn together.
+
     """
     test = predictions.where("test")
     each = _each(test, metric, k, temperature, hierarchy)

@@ -208,8 +208,10 @@ TREE_METRICS: dict[str, Metric] = {
 def metric(name: str) -> Metric:
     """Return what the number called `name` means.
 
-    >>> metric("level2_error").title
-    'level-2 error'
+    Example:
+        >>> metric("level2_error").title
+        'level-2 error'
+
     """
     if level := re.fullmatch(r"level([1-9][0-9]*)_error", name):
         words = f"test rows taken for a class in another branch of the tree, at level {level[1]}"
@@ -221,8 +223,10 @@ def metric(name: str) -> Metric:
 def asked_metric(name: str) -> tuple[str, int | None]:
     """Return the name of a metric as people type it, and the k that it names.
 
-    >>> asked_metric("top5-error"), asked_metric("class-mean-error")
-    (('topk_error', 5), ('class_mean_error', None))
+    Example:
+        >>> asked_metric("top5-error"), asked_metric("class-mean-error")
+        (('topk_error', 5), ('class_mean_error', None))
+
     """
     plain = name.strip().lower().replace("-", "_")
     found = re.fullmatch(r"top_?([1-9][0-9]*)_error", plain)
@@ -241,8 +245,10 @@ SKEW = 10
 def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple[str, str]:
     """Return the primary metric for data with so many rows a class, and the reason for it.
 
-    >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
-    ('class_mean_error', 'top1_error')
+    Example:
+        >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
+        ('class_mean_error', 'top1_error')
+
     """
     counts = [count for count in class_counts if count > 0]
     if counts and max(counts) > SKEW * min(counts):
