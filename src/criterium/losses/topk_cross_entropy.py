@@ -81,11 +81,14 @@ def topk_cross_entropy(
         >>> torch.stack(losses)
         tensor([0.0135, 0.2494, 3.4841, 6.3594])
 
-    Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
+    Reference:
+        Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; by default the true class
-    and all others are arranged as theirs are for m candidates, so that the numbers of classes do not matter;
-    ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+    Deviations:
+        Those of `criterium.sorting.topk_matrix`; by default the true class and all others are arranged as
+        theirs are for m candidates, so that the numbers of classes do not matter; ``top1="softmax_ce"``
+        works with a single p_k; p_k is checked.
+
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
 
