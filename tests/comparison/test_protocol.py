@@ -22,6 +22,7 @@ from criterium.data import Source
 from criterium.engine.setup import Setup
 from criterium.evaluation.detection import detection_score
 from criterium.evaluation.predictions import Predictions
+from criterium.objectives import OBJECTIVES
 from criterium.training import Recipe
 
 OBJECTIVES_RUN = ("cross-entropy", "exact", "dismax", "cot")
