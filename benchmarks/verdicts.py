@@ -4,7 +4,8 @@
     python benchmarks/verdicts.py population adult.parquet --label __label__
 
 *same*: races between cross-entropy and a copy of it under another name, which has tuning draws of its own.
-Each race has splits, weights and draws of its own. Then the repeats of several races are judged together, and a difference is planted in one side, for the curve of power.
+Each race has splits, weights and draws of its own. Then the repeats of several races are judged together,
+and a difference is planted in one side, for the curve of power.
 
 *population*: each race gets another sample of rows from a large table, and two objectives that differ. The
 printed 95 % intervals should hold the mean difference over all samples.
@@ -88,7 +89,8 @@ def all_races(path: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     known = {}
     if kept.exists():
         known = {one["race"]: one for one in map(json.loads, kept.read_text().splitlines())}
-    table = pq.read_table(path).drop_columns(given.drop)
+    table = pq.read_table(path)
+    table = table.drop_columns([name for name in given.drop if name in table.column_names])
     waiting = [number for number in range(given.races) if number not in known]
     pool = joblib.Parallel(n_jobs=given.jobs, return_as="generator_unordered")
     options = {
