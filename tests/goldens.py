@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -39,6 +42,32 @@ def cases(objective: str) -> list[Case]:
     if not found:
         raise ValueError(f"objective: got {objective!r}, which no tests/golden/index-*.json holds")
     return found
+
+
+def value_and_gradient(
+    call: Callable[[Tensor], Tensor], logits: Tensor, upstream: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what `call` makes of logits, and the gradient in them."""
+    leaf = logits.detach().clone().requires_grad_()
+    loss = call(leaf)
+    loss.backward(torch.ones_like(loss) if upstream is None else upstream.to(loss))
+    return loss.detach(), leaf.grad
+
+
+def assert_stored(case: Case, name: str, found: Tensor, share: float = 1e-5, floor: float = 0.0) -> None:
+    """Hold `found` to the array `name`: in float64 within the case's own tolerance.
+
+    In float32 values have a relative error of 1e-5, gradients one of `share` of the largest; and `floor`.
+    """
+    stored, kind = case.arrays[name], "grad" if name.startswith("grad") else "loss"
+    if found.dtype == torch.float64:
+        rounding = 1e-6 if stored.dtype == np.float32 else 0.0
+        relative, absolute = case.tolerance[f"{kind}_rtol"] + rounding, case.tolerance[f"{kind}_atol"]
+    elif kind == "grad":
+        relative, absolute = 0.0, share * np.abs(stored).max() + floor
+    else:
+        relative, absolute = 1e-5, floor
+    np.testing.assert_allclose(found.detach().numpy(), stored, relative, absolute, err_msg=name)
 
 
 @functools.cache

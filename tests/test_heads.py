@@ -11,7 +11,7 @@ from torch import Tensor
 
 from criterium.heads import DisMaxHead, IsoMaxHead, IsoMaxPlusHead, NormalizedLinear
 from criterium.losses.isomax import isomax_loss
-from goldens import Case, cases
+from goldens import Case, assert_stored, cases
 
 HEADS = (IsoMaxHead, IsoMaxPlusHead, DisMaxHead, NormalizedLinear)
 DISTANCE_HEADS = {"isomax": IsoMaxHead, "isomaxplus": IsoMaxPlusHead, "dismax": DisMaxHead}
@@ -44,16 +44,7 @@ def test_authors_numbers_in_float64(case: Case) -> None:
     found = _trained(case, torch.float64)
     assert {"logits", "loss", "grad_logits", "grad_features"} <= found.keys()
     for name, value in found.items():
-        stored = case.arrays[name]
-        kind = "grad" if name.startswith("grad") else "loss"
-        rounding = 1e-6 if stored.dtype == np.float32 else 0.0
-        np.testing.assert_allclose(
-            value.numpy(),
-            stored,
-            rtol=case.tolerance[f"{kind}_rtol"] + rounding,
-            atol=case.tolerance[f"{kind}_atol"],
-            err_msg=name,
-        )
+        assert_stored(case, name, value)
 
 
 @pytest.mark.parametrize("case", GOLDENS)
@@ -63,13 +54,7 @@ def test_authors_numbers_in_float32(case: Case) -> None:
     relative = max(1e-5, scaled * torch.finfo(torch.float32).eps)
     for name, value in _trained(case, torch.float32).items():
         assert value.dtype == torch.float32
-        stored = case.arrays[name]
-        if name.startswith("grad"):
-            np.testing.assert_allclose(
-                value.numpy(), stored, rtol=0, atol=relative * np.abs(stored).max(), err_msg=name
-            )
-        else:
-            np.testing.assert_allclose(value.numpy(), stored, rtol=1e-5, err_msg=name)
+        assert_stored(case, name, value, share=relative)
 
 
 def test_normalized_linear_is_the_cosine() -> None:

@@ -49,7 +49,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def value(cell: str) -> Any:
-    """Return what a cell says, written as after `--objectives NAME:option=` or as a fraction."""
+    """Return what a cell says, written as after `NAME:option=` or as a fraction."""
     text = cell.strip().strip("`")
     if re.fullmatch(r"\d+/\d+", text):
         return float(Fraction(text))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from criterium._lazy import lazily
+from criterium._version import __version__
 
 if TYPE_CHECKING:
     from criterium import (
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from criterium.techniques.activations import compress_activations
     from criterium.techniques.architecture import score_architecture
     from criterium.training import Recipe
-
-__version__ = "0.1.0"
 
 # Imported when first asked for: `criterium --help` need not wait for torch.
 _HOMES = {

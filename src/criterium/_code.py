@@ -11,9 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from criterium._files import read_json
-
-_CONFIG = {"plan", "data", "machine"}  # what the settings of a run folder hold
+from criterium._files import run_folder_of
 
 
 def imported(argument: str, path: str, like: str) -> Any:
@@ -55,7 +53,7 @@ def _module(argument: str, path: str, name: str) -> ModuleType:
             module = importlib.import_module(part)
     except _Refused as error:
         raise ValueError(f"{argument}: {path}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{argument}: {path}: importing {name} raised {first_line(error)}") from error
     return module
 
@@ -77,18 +75,8 @@ def _refuse_run_folders(spec: ModuleSpec | None) -> None:
     """Raise if the module would come from a run folder."""
     places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
     for place in filter(None, places):
-        for folder in (Path(place).resolve(), *Path(place).resolve().parents):
-            if _is_run(folder):
-                raise _Refused(f"lies in the run folder {folder}, from which nothing is imported")
-
-
-def _is_run(folder: Path) -> bool:
-    config = folder / "config.json"
-    try:
-        found = read_json(config) if config.is_file() else None
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.keys() >= _CONFIG
+        if (folder := run_folder_of(place)) is not None:
+            raise _Refused(f"lies in the run folder {folder}, from which nothing is imported")
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from criterium import __version__
+from criterium._data_options import DATA_OPTIONS, given
 from criterium._messages import OneLine, one_line_errors
 from criterium.training.recipe import Recipe
 
@@ -35,22 +36,13 @@ app = typer.Typer(
 Data = Annotated[str, typer.Option(help="A source (see: criterium list data), such as digits or npz:FILE.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the official files of a data set.")]
 Label = Annotated[str | None, typer.Option(help="Column of a table that holds the classes.")]
-Ood = Annotated[
-    str | None, typer.Option(help="Inputs from elsewhere: classes:A,B, another source, array, or none.")
-]
+Ood = Annotated[str | None, typer.Option(help="OOD inputs: classes:A,B, another source, array, or none.")]
 Hierarchy = Annotated[
     str | None,
     typer.Option(
         metavar="FILE", help="Tree of the classes: .csv or .json of classes and parents, or cifar100."
     ),
 ]
-Groups = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN", help="Patients, users or the like: rows of one are never on two sides of a split."
-    ),
-]
-Time = Annotated[str | None, typer.Option(metavar="COLUMN", help="Test on the rows that are latest by it.")]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -124,26 +116,29 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fini
 
 
 def _takes_recipe(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a recipe, but those left out, where it has its parameter `recipe`."""
-    options = {
-        field.name: (_RECIPE[field.name], field.default)
-        for field in dataclasses.fields(Recipe)
-        if field.name not in left_out
+    """Give a command the options of data and of a recipe, but those left out, in place of two parameters."""
+    groups = {
+        "reading": DATA_OPTIONS,
+        "recipe": {
+            field.name: (_RECIPE[field.name], field.default)
+            for field in dataclasses.fields(Recipe)
+            if field.name not in left_out
+        },
     }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def wrapped(**given: Any) -> None:
-            recipe = {name: given.pop(name) for name in options}
-            command(**given, recipe=recipe)
+            grouped = {group: {name: given.pop(name) for name in names} for group, names in groups.items()}
+            command(**given, **grouped)
 
         parameters: list[inspect.Parameter] = []
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            if parameter.name != "recipe":
+            if parameter.name not in groups:
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
                 continue
             parameters += [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-                for name, (kind, default) in options.items()
+                for name, (kind, default) in groups[parameter.name].items()
             ]
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -177,19 +172,12 @@ def compare(
             " [default: cross-entropy exact topk noised-topk dismax cot]",
         ),
     ] = None,
-    objectives: Annotated[
-        list[str] | None, typer.Option(help="The same, as an option: names with commas between.")
-    ] = None,
     data: Data = "digits",
     data_dir: DataDir = None,
     label: Label = None,
     ood: Ood = None,
     hierarchy: Hierarchy = None,
-    groups: Groups = None,
-    time: Time = None,
-    same_split: Annotated[
-        bool, typer.Option("--same-split", help="Split all repeats alike: verdicts for these training rows.")
-    ] = False,
+    reading: dict[str, Any],
     model: Model = "mlp",
     repeats: Annotated[
         str,
@@ -220,9 +208,9 @@ def compare(
     with one_line_errors():
         from criterium import comparison
 
-        asked = _names([*(objectives or []), *(names or [])])
-        if objectives and not asked:
-            raise ValueError(f"objectives: got {', '.join(map(repr, objectives))}, expected names")
+        asked = _names(names or [])
+        if names and not asked:
+            raise ValueError(f"objectives: got {', '.join(map(repr, names))}, expected names")
         with _progress(quiet or as_json) as progress:
             study = comparison.compare(
                 data,
@@ -238,9 +226,7 @@ def compare(
                 label=label,
                 ood=ood,
                 hierarchy=hierarchy,
-                groups=groups,
-                time=time,
-                same_split=same_split,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
@@ -288,8 +274,7 @@ def train(
     label: Label = None,
     ood: Ood = None,
     hierarchy: Hierarchy = None,
-    groups: Groups = None,
-    time: Time = None,
+    reading: dict[str, Any],
     model: Model = "mlp",
     seed: Annotated[int, typer.Option(help="Of weights, batches, noise and the split.")] = 0,
     k: K = None,
@@ -316,8 +301,7 @@ def train(
                 label=label,
                 ood=ood,
                 hierarchy=hierarchy,
-                groups=groups,
-                time=time,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
@@ -342,6 +326,7 @@ def search(
     data_dir: DataDir = None,
     label: Label = None,
     ood: Ood = None,
+    reading: dict[str, Any],
     seed: Annotated[int, typer.Option(help="Of the networks drawn, their weights and batches.")] = 0,
     recipe: dict[str, Any],
     device: Device = "auto",
@@ -371,6 +356,7 @@ def search(
                 data_dir=data_dir,
                 label=label,
                 ood=ood,
+                **given(reading),
                 recipe=_recipe(recipe),
                 device=device,
                 precision=precision,
@@ -547,7 +533,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
 
 @contextmanager
 def _progress(silent: bool) -> Iterator[Progress]:
-    """Show what is going on while it lasts, and after Ctrl-C how to go on."""
+    """Show what is going on while it lasts."""
     from rich.console import Console
 
     from criterium.comparison import Progress
@@ -556,15 +542,8 @@ def _progress(silent: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     live = Live(console) if console.is_terminal and not silent else None
     progress = live or (Progress() if silent else Plain(console))
-    try:
-        with live or nullcontext():
-            yield progress
-    except KeyboardInterrupt:
-        if progress.folder is not None:
-            raise KeyboardInterrupt(
-                f"; what is finished is kept, go on with: criterium resume {progress.folder}"
-            ) from None
-        raise
+    with live or nullcontext():
+        yield progress
 
 
 def _print_json(found: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from criterium.comparison import Progress
+from criterium.engine.progress import Progress
 
 _SPEED_SECONDS = 3600.0
 """Speed is estimated over this long: runs may take minutes."""

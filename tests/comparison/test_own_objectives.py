@@ -23,6 +23,7 @@ from criterium.cli import app
 from criterium.comparison import Progress, race, study
 from criterium.comparison.labels import label_of, parse
 from criterium.objectives import OBJECTIVES, Choice, Objective, Task, build
+from criterium.training import loop
 
 OWN = '''"""An objective written outside the package."""
 from dataclasses import dataclass
@@ -129,6 +130,24 @@ def test_an_objective_written_outside_is_raced_killed_and_resumed(here: Path) ->
     status, output = command("resume", "killed", "--objective", PATH, "-q")
     assert status == 0, output
     assert numbers("killed") == numbers("whole")
+
+
+def test_who_interrupts_or_begins_twice_is_told_the_whole_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Trainer, "epoch", interrupted)
+    words = ["compare", PATH, "--data", "npz:flowers.npz", "--model", "linear", "--tune", "0", "--jobs", "1"]
+    words += ["--device", "cpu", "--out", "race", "-q"]
+    hint = f"criterium resume race --objective {PATH}\n"
+    status, line = command(*words)
+    assert status == 130
+    assert line.endswith(f"interrupted; what is finished is kept, go on with: {hint}")
+    status, line = command(*words)
+    assert status == 2
+    assert line.endswith(f"expected a new or an empty folder; go on with that one by: {hint}")
 
 
 def test_workers_know_objects_that_no_name_leads_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

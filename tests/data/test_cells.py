@@ -208,6 +208,12 @@ def test_a_column_without_a_name_that_is_no_index_stays(tmp_path: Path) -> None:
     assert data.train.inputs.shape[1] == 2
 
 
+def test_an_empty_column_without_a_name_is_constant(tmp_path: Path) -> None:
+    data = load(csv(tmp_path, "a,y,", [f"{row * 7 % 31},{row % 2}," for row in range(ROWS)]), label="y")
+    assert data.train.inputs.shape[1] == 1
+    assert "Columns left out, constant in training: column 3." in data.notes
+
+
 @pytest.mark.parametrize("name", ["__index_level_0__", "when"])
 def test_the_index_that_pandas_leaves_in_parquet_is_left_out(tmp_path: Path, name: str) -> None:
     table = pa.table({"a": np.arange(ROWS) * 7 % 31, "y": np.arange(ROWS) // 30, name: np.arange(ROWS)})
@@ -325,6 +331,27 @@ def test_dates_and_columns_of_other_types_do_not_stop_a_table(tmp_path: Path) ->
     expected = sorted(((day - datetime.date(1970, 1, 1)).days, day.month, day.weekday()) for day in days)
     assert sorted(map(tuple, inputs[:, :3].int().tolist())) == expected
     assert inputs.shape[1] == 5  # with the two categories of `view`
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.large_list(pa.int64()), pa.list_(pa.float64(), 3)]
+)
+def test_lists_of_numbers_are_vectors(tmp_path: Path, kind: Any) -> None:
+    vectors = [[row, row % 7, -row] for row in range(ROWS)]
+    columns = {"v": pa.array(vectors, kind), "ragged": [[1.0] * (1 + row % 2) for row in range(ROWS)]}
+    source = parquet(tmp_path, **columns, y=np.arange(ROWS) % 2)
+    data = load(source, label="y")
+    inputs = torch.cat([part.inputs for part in (data.train, data.validation, data.test)])
+    assert sorted(inputs.tolist()) == vectors
+    assert "Columns left out, neither numbers, text nor dates: ragged (list<element: double>)." in data.notes
+    (tmp_path / "ood").mkdir()
+    other = parquet(tmp_path / "ood", v=pa.array([[5, 6, 7]], kind))
+    ood = load(source, label="y", ood=other).ood
+    assert ood is not None
+    assert ood.tolist() == [[5, 6, 7]]
+    short = parquet(tmp_path / "ood", v=[[5.0, 6.0]])
+    with pytest.raises(ValueError, match="column 'v' holds no lists as long as in training"):
+        load(source, label="y", ood=short)
 
 
 def test_columns_are_left_out_on_request(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_by_its_size(tmp_path: Path, monkeypatch: p
     path = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pa.table({"a": np.zeros(50_000), "y": np.arange(50_000) % 2}), path)
     with pytest.raises(
-        ValueError, match=r"50,000 rows of 2 columns would take 3\.1 MiB in memory, expected at most 1\.0"
+        ValueError, match=r"50,000 rows of 2 columns would take 6\.1 MiB in memory, expected at most 1\.0"
     ):
         load(f"parquet:{path}", label="y")
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2000, np.int32)), pa.array(["x" * 10_000]))

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss
 
 from criterium.evaluation.imbalance import class_mean_error, shot_groups
-from criterium.evaluation.measures import mean_sample, row_sample
-from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, asked_metric, default_metric, measure, metric
+from criterium.evaluation.measures import mean_sample, measure, row_sample
+from criterium.evaluation.metrics import METRICS, NEAR_AND_FAR, asked_metric, default_metric, metric
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.ranked import Ranked
 from criterium.evaluation.selective import risk_coverage_area

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from criterium.evaluation.calibration import calibration_error, fit_temperature, nll
-from criterium.evaluation.metrics import METRICS, measure
+from criterium.evaluation.measures import measure
+from criterium.evaluation.metrics import METRICS
 from criterium.evaluation.predictions import Predictions
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -86,8 +87,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     path = tmp_path / "p.parquet"
     table(0).save(path)
 
-    def full_disk(rows: pa.Table, where: Path, **options: object) -> None:
-        where.write_bytes(b"PAR1 and then no more room")
+    def full_disk(rows: pa.Table, where: BinaryIO, **options: object) -> None:
+        where.write(b"PAR1 and then no more room")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full_disk)

@@ -17,7 +17,7 @@ from criterium.evaluation.accuracy import topk_error
 from criterium.evaluation.calibration import calibration_error, confidences, fit_temperature, nll
 from criterium.evaluation.detection import SCORES, detection_score
 from criterium.evaluation.hierarchy import predicted_class
-from criterium.evaluation.measures import numbers as measure
+from criterium.evaluation.measures import measure
 from criterium.evaluation.predictions import Predictions
 
 CLASSES = 500

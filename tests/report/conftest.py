@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from criterium.evaluation.metrics import measure
+from criterium.evaluation.measures import measure
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView
 from criterium.statistics import Design, Table, judge

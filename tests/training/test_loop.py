@@ -209,3 +209,12 @@ def test_derived_seeds_differ() -> None:
     seeds = {derive(s, p, e) for s in range(20) for p in ("order", "noise") for e in range(20)}
     assert len(seeds) == 800
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_ties_are_wrong_in_the_history_as_in_all_errors() -> None:
+    class Undecided(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs) * 0
+
+    history = run("cross-entropy", Undecided(6, 4), features(), Recipe(epochs=1)).history
+    assert history["validation_error"] == [1.0]

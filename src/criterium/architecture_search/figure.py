@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from criterium.architecture_search.ranking import MEASURES, Row, agreement, finished, kendall
+from criterium.architecture_search.ranking import MEASURES, Row, agreement, finished, kendall, signed
 from criterium.report.figures import WIDTH
 from criterium.report.style import COLOURS, svg
 
@@ -32,7 +32,7 @@ def against_error(rows: Sequence[Row]) -> Figure:
         errors = [100 * row["validation_error"] for row in trained]
         _points(panel, [row[measure] for row in trained], errors, measure)
         found = agreement(rows, measure)
-        panel.set_title(f"{words}\ntau {_signed(found.tau)}{_interval(found.low, found.high)}")
+        panel.set_title(f"{words}\ntau {signed(found.tau)}{_interval(found.low, found.high)}")
     panels[0].set_ylabel("validation error, %")
     return figure
 
@@ -48,7 +48,7 @@ def against_naswot(rows: Sequence[Row]) -> Figure:
         scores = [row["naswot"] for row in regular]
         values = [row[measure] for row in regular]
         _points(panel, values, scores, measure)
-        panel.set_title(f"{words}\ntau {_signed(kendall(values, scores).tau)}")
+        panel.set_title(f"{words}\ntau {signed(kendall(values, scores).tau)}")
     panels[0].set_ylabel("NASWOT")
     return figure
 
@@ -87,9 +87,5 @@ def _large(panel: Axes, values: Sequence[float]) -> None:
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-
-
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" ({_signed(low)} to {_signed(high)})"
+    return "" if math.isnan(low) else f" ({signed(low)} to {signed(high)})"

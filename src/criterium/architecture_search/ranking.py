@@ -128,3 +128,8 @@ def _interval(taus: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.nanpercentile(taus, [2.5, 97.5])
     return float(low), float(high)
+
+
+def signed(tau: float) -> str:
+    """Return a coefficient as it is shown."""
+    return "–" if math.isnan(tau) else f"{tau:+.2f}".replace("-", "−")

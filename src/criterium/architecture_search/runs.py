@@ -10,6 +10,7 @@ from typing import Any
 
 from criterium._files import plain, read_json, slug, write_json
 from criterium.architecture_search.plan import OBJECTIVE, SearchPlan, model_path
+from criterium.engine.folder import made_place
 from criterium.engine.held import Held
 from criterium.evaluation.accuracy import top1_error
 from criterium.evaluation.rows import finite
@@ -53,7 +54,7 @@ def execute(plan: SearchPlan, held: Held, run: NetworkRun, root: Path) -> dict[s
     if finished is not None:
         return finished
     place = run.place(root)
-    place.mkdir(parents=True, exist_ok=True)
+    made_place(root, place)
     accelerator = plan.setup.begin()
     dataset = held.split()
     ready = prepare(dataset, OBJECTIVE, plan.setup.recipe, model_path(run.name), seed=run.seed)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from criterium._files import read_json, slug, whole, write_json
+from criterium._files import expanded, read_json, slug, whole, write_json
 from criterium.architecture_search.figure import write_scatter
 from criterium.architecture_search.plan import SearchPlan
 from criterium.architecture_search.ranking import ranked, spread
@@ -22,6 +22,7 @@ from criterium.architecture_search.runs import NetworkRun, execute
 from criterium.architecture_search.scores import score_all
 from criterium.architecture_search.table import ArchitectureSearch
 from criterium.data import Source
+from criterium.data.sources import SourceOptions
 from criterium.engine.executor import execute_all
 from criterium.engine.folder import alone, free_folder, new_folder, opened_log
 from criterium.engine.held import Held
@@ -40,20 +41,18 @@ def search(
     train: int = 0,
     train_top: int = 0,
     seed: int = 0,
-    data_dir: str | os.PathLike[str] | None = None,
-    label: str | None = None,
-    ood: str | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
     precision: str = "auto",
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    **reading: Unpack[SourceOptions],
 ) -> ArchitectureSearch:
     """Rank networks of a space without training them, and train some to see what the ranks are worth.
 
     Args:
-        data, data_dir, label, ood: see `criterium.data.load`.
+        data: a source from `criterium.data.SOURCES`.
         space: "resnet", "mlp" or "timm:PATTERN".
         budget: networks to score.
         train: networks to train, spread evenly from the best to the worst score.
@@ -65,6 +64,7 @@ def search(
             and data is, it goes on: what is scored and trained already is not done again, and `budget`,
             `train` and `train_top` may be larger than they were.
         progress: told what is going on.
+        reading: how the data are read and split; see `criterium.data.Source`.
 
     Returns:
         The `ArchitectureSearch`.
@@ -73,7 +73,7 @@ def search(
         ValueError: for arguments and data that do not fit, or if no network can be scored, in one line.
 
     """
-    source = Source(data, None if data_dir is None else str(data_dir), label, ood)
+    source = Source.of(data, **reading)
     setup = Setup.here(source, recipe or Recipe(), device, precision, jobs)
     plan = SearchPlan(setup, space, budget, train, train_top, seed)
     held = Held(source)
@@ -82,7 +82,7 @@ def search(
     names = draw(space, budget, seed, tuple(dataset.train.inputs.shape[1:]))
     asked = {**plan.identity, "hashes": dataset.hashes}
     config = {"search": asked, "data": asked, "machine": setup.machine()}
-    root = new_folder(f"{slug(space)}-{dataset.name}") if out is None else _claim(Path(out), asked)
+    root = new_folder(f"{slug(space)}-{dataset.name}") if out is None else _claim(expanded(out), asked)
     shown = progress or Progress()
     with alone(root), opened_log(root) as log, _kept(root):
         write_json(root / "config.json", config)
@@ -133,8 +133,8 @@ def _write(found: ArchitectureSearch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with whole(found.folder / "results.parquet") as partial:
-        pq.write_table(pa.Table.from_pylist(found.records()), partial)
+    with whole(found.folder / "results.parquet") as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(found.records()), file)
     with whole(found.folder / "scatter.svg") as partial:
         partial.write_text(write_scatter(found.rows), encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from criterium.architecture_search.ranking import (
     difference,
     finished,
     kendall,
+    signed,
 )
 from criterium.data import Source
+from criterium.statistics.render import pipes
 
 _WORDS = ("network", "measure")
 _SHOWN = 10
@@ -59,12 +61,13 @@ class ArchitectureSearch:
     @property
     def race_command(self) -> str:
         """What trains the best network under every objective, with its test rows read once."""
-        given = {"--data-dir": self.source.data_dir, "--label": self.source.label, "--ood": self.source.ood}
         words = ["criterium", "compare", "--model", model_path(self.best["network"])]
-        words += ["--data", self.source.data]
-        return shlex.join(
-            words + [word for option, value in given.items() if value is not None for word in (option, value)]
-        )
+        for field in fields(self.source):
+            value = getattr(self.source, field.name)
+            if value != field.default or field.name == "data":
+                option = f"--{field.name.replace('_', '-')}"
+                words += [option] if value is True else [option, str(value)]
+        return shlex.join(words)
 
     def records(self) -> list[dict[str, Any]]:
         """Return one dict a network, all with the same keys, ranked ones first."""
@@ -97,9 +100,9 @@ class ArchitectureSearch:
 
     def to_markdown(self) -> str:
         """Return the same in Markdown."""
-        blocks = [_pipes(*_network_cells(self))]
+        blocks = [pipes(*_network_cells(self), left=_WORDS)]
         if finished(self.rows):
-            blocks.append(_pipes(*_correlation_cells(self)))
+            blocks.append(pipes(*_correlation_cells(self), left=_WORDS))
         return "\n\n".join([*blocks, "\n".join(f"- {line}" for line in self.words())]) + "\n"
 
     def words(self) -> list[str]:
@@ -107,7 +110,7 @@ class ArchitectureSearch:
         said = []
         if len(self.rows) > 2:
             scores, sizes = ([row[key] for row in self.rows] for key in ("naswot", "parameters"))
-            tau = _signed(kendall(scores, sizes).tau)
+            tau = signed(kendall(scores, sizes).tau)
             said.append(f"NASWOT and the number of parameters agree on all {len(self.rows)} with tau {tau}.")
         singular = [row for row in self.rows if not math.isfinite(row["naswot"])]
         if singular:
@@ -134,8 +137,8 @@ def _verdict(rows: Sequence[Row]) -> str:
     shown = "better than" if low > 0 else "worse than" if high < 0 else "better or worse than"
     shown = f"is {'' if low > 0 or high < 0 else 'not '}shown to rank these networks {shown}"
     return (
-        f"NASWOT {shown} their number of parameters does: its tau differs by {_signed(gap)}"
-        f" (95 % interval {_signed(low)} to {_signed(high)})."
+        f"NASWOT {shown} their number of parameters does: its tau differs by {signed(gap)}"
+        f" (95 % interval {signed(low)} to {signed(high)})."
     )
 
 
@@ -155,9 +158,9 @@ def _correlation_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[
     headings = ["measure", "tau", "95 % interval", "p"]
     rows = []
     for measure, of in found.correlations.items():
-        interval = "–" if math.isnan(of.low) else f"{_signed(of.low)} to {_signed(of.high)}"
+        interval = "–" if math.isnan(of.low) else f"{signed(of.low)} to {signed(of.high)}"
         p = "–" if math.isnan(of.p) else "< 0.001" if of.p < 0.001 else f"{of.p:.3f}"
-        rows.append([MEASURES[measure], _signed(of.tau), interval, p])
+        rows.append([MEASURES[measure], signed(of.tau), interval, p])
     return headings, rows
 
 
@@ -172,11 +175,6 @@ def _table(headings: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
-def _pipes(headings: list[str], rows: list[list[str]]) -> str:
-    rule = ["---" if heading in _WORDS else "---:" for heading in headings]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
-
-
 def _is_trained(row: Row) -> bool:
     return "validation_error" in row or "diverged" in row
 
@@ -189,7 +187,3 @@ def _error(row: Row) -> str:
 
 def _decimal(value: float) -> str:
     return f"{value:.1f}".replace("-", "−").replace("inf", "∞").replace("nan", "–")
-
-
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")

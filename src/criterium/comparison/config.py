@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from criterium import __version__
 from criterium._files import read_json
+from criterium._version import __version__
 from criterium.comparison.plan import Plan
 
 _DATA = {"name", "classes", "rows", "hashes", "notes"}

@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from criterium._checks import at_least
-from criterium._files import whole, write_json
+from criterium._files import expanded, whole, write_json
 from criterium.comparison import tuning
 from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
@@ -31,8 +31,9 @@ from criterium.engine.folder import alone, free_folder, new_folder, opened_log
 from criterium.engine.held import Held
 from criterium.engine.progress import Progress
 from criterium.engine.setup import Setup
+from criterium.evaluation.hierarchy import tree_metrics
 from criterium.evaluation.imbalance import shot_groups
-from criterium.evaluation.metrics import METRICS, asked_metric, default_metric, tree_metrics
+from criterium.evaluation.metrics import METRICS, asked_metric, default_metric
 from criterium.statistics.formats import title
 from criterium.training import Recipe
 
@@ -57,7 +58,7 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     seeds: int | Sequence[int] | None = None,
-    **source: Unpack[SourceOptions],
+    **reading: Unpack[SourceOptions],
 ) -> Study:
     """Train every objective on the same data under the same protocol, and compare them.
 
@@ -84,7 +85,7 @@ def compare(
         out: folder to write to; by default a new one under "runs".
         progress: told what is going on.
         seeds: the older name of `repeats`.
-        source: options of the data, such as ``label``, ``groups``, ``time`` or ``same_split``; see
+        reading: how the data are read and split, such as ``label="outcome"`` or ``ood="classes:8,9"``; see
             `criterium.data.Source`.
 
     Returns:
@@ -108,8 +109,8 @@ def compare(
     for name in labels:
         if name not in handed:
             configure(name, {}, recipe)
-    described = Source(data, **source)  # type: ignore[arg-type]  # it takes paths too
-    held = Held(described)
+    source = Source.of(data, **reading)
+    held = Held(source)
     dataset = held.split()
     classes = len(dataset.classes)
     numbers, adaptive = _repeats(repeats if seeds is None else seeds)
@@ -121,7 +122,7 @@ def compare(
         )
     _check_metric(decides, dataset)
     plan = Plan(
-        setup=Setup.here(described, recipe, device, precision, jobs),
+        setup=Setup.here(source, recipe, device, precision, jobs),
         model=model,
         objectives=labels,
         seeds=numbers,
@@ -135,9 +136,9 @@ def compare(
     )
     rehearse(plan, dataset)
     config = {"plan": plan.to_dict(), "machine": plan.setup.machine(), "data": _describe(dataset, why)}
-    root = new_folder(dataset.name) if out is None else free_folder(Path(out))
+    root = new_folder(dataset.name) if out is None else _free(expanded(out))
     with alone(root):
-        free_folder(root)  # another process may have had it in the meantime
+        _free(root)  # another process may have had it in the meantime
         write_json(root / "config.json", config)
         if not dataset.test_varies and dataset.test.groups is not None:
             np.save(root / "test-groups.npy", dataset.test.groups.numpy())
@@ -192,7 +193,7 @@ def resume(
         ValueError: no comparison is there, or its data are no longer what they were.
 
     """
-    root = Path(folder)
+    root = expanded(folder)
     config, plan = read_config(root)
     plan = named_again(plan, objectives, root)
     with blamed(root, config):
@@ -220,8 +221,19 @@ def _check_same(held: Held, hashes: Mapping[str, str]) -> None:
         raise ValueError(f"data: {held.source.data} changed since the comparison began: {', '.join(changed)}")
 
 
+def _free(root: Path) -> Path:
+    """Return `root` if it is free, or say how to go on with the race that it holds."""
+    try:
+        _, plan = read_config(root)
+    except ValueError:
+        return free_folder(root)
+    raise ValueError(
+        f"out: {root} holds a comparison already, expected a new or an empty folder;"
+        f" go on with that one by: {how_to_go_on(root, plan)}"
+    )
+
+
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
-    progress.begin(root)
     if plan.setup.jobs > 1 and plan.code:
         fresh_workers()
     with opened_log(root) as log:
@@ -237,6 +249,10 @@ def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progr
                     f"{words or type(error).__name__}; what is finished is kept,"
                     f" go on with: {how_to_go_on(root, plan)}"
                 ) from error
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
+                ) from None
             raise
 
 
@@ -318,8 +334,8 @@ def _write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         }
         for row in results
     ]
-    with whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows), partial)
+    with whole(path) as partial, partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 def _describe(dataset: Dataset, why: str) -> dict[str, Any]:

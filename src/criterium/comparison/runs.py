@@ -20,11 +20,12 @@ from criterium._files import plain, read_json, slug, write_json
 from criterium.comparison.plan import Plan
 from criterium.comparison.tuning import searched
 from criterium.data import Dataset
+from criterium.engine.folder import made_place
 from criterium.engine.held import Held
 from criterium.evaluation.calibration import fit_temperature
 from criterium.evaluation.commonest import commonest
 from criterium.evaluation.detection import detection_score, score_threshold
-from criterium.evaluation.measures import numbers
+from criterium.evaluation.measures import measure
 from criterium.evaluation.metrics import metric as meaning
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.rows import finite
@@ -123,7 +124,7 @@ def carry_out(plan: Plan, data: Held, work: Trial | Run, root: Path) -> dict[str
     finished = work.result(root)
     if finished is not None:
         return finished
-    work.place(root).mkdir(parents=True, exist_ok=True)
+    made_place(root, work.place(root))
     result = _try(plan, data, work, root) if isinstance(work, Trial) else _predict(plan, data, work, root)
     write_json(work.place(root) / "run.json", plain(result))
     sweep(work.place(root))
@@ -166,7 +167,7 @@ def judge(logits: np.ndarray, dataset: Dataset, *, metric: str, k: int) -> dict[
     target = dataset.validation.targets.numpy()
     temperature = fit_temperature(logits, target)
     rows = Predictions(logits, target, np.full(len(target), "test"), logits.max(axis=1))
-    found = numbers(
+    found = measure(
         rows,
         k=k,
         hierarchy=dataset.hierarchy,
@@ -211,7 +212,7 @@ def _predict(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
         shutil.copyfile(trial.place(root) / WEIGHTS, place / WEIGHTS)
         result["threshold"] = score_threshold(predictions.where("validation").score)
     predictions.save(place / "predictions.parquet")
-    result["metrics"] = numbers(
+    result["metrics"] = measure(
         predictions,
         k=plan.k,
         hierarchy=dataset.hierarchy,

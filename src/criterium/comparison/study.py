@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from criterium._files import read_json
+from criterium._files import expanded, page_at, read_json
 from criterium.comparison.config import read_config
 from criterium.comparison.entrants import how_to_go_on
 from criterium.comparison.flagged import flags_of
@@ -21,8 +21,9 @@ from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
 from criterium.data.raw import listed
 from criterium.evaluation.commonest import commonest
-from criterium.evaluation.measures import RowSample, mean_sample, numbers, row_sample
-from criterium.evaluation.metrics import default_metric, tree_metrics
+from criterium.evaluation.hierarchy import tree_metrics
+from criterium.evaluation.measures import RowSample, mean_sample, measure, row_sample
+from criterium.evaluation.metrics import default_metric
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView, write_report
 from criterium.statistics import Design, Table, Verdict, judge
@@ -106,7 +107,7 @@ class Study:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the HTML page, into the folder of the study unless `path` says otherwise."""
-        target = Path(path) if path is not None else self.folder / "report.html"
+        target = page_at(path if path is not None else self.folder / "report.html")
         runs = [
             RunView.of(
                 row["objective"],
@@ -138,7 +139,7 @@ def open_study(folder: str | os.PathLike[str], repeats: int | None = None) -> St
     Raises:
         ValueError: it is not finished, or what is there does not belong together.
     """
-    root = Path(folder)
+    root = expanded(folder)
     config, plan = read_config(root)
     chosen = chosen_settings(root, plan)
     runs = reported_runs(plan, chosen, repeats)
@@ -177,12 +178,12 @@ def _read(
     predictions = _predictions(root, run, plan)
     hierarchy, counts = _hierarchy(config), config["data"]["class_counts"]
     temperature = 1.0 if "diverged" in result else None
-    result["metrics"] = found = numbers(
+    result["metrics"] = found = measure(
         predictions, k=plan.k, hierarchy=hierarchy, class_counts=counts, temperature=temperature
     )
     test = predictions.where("test").logits
     result["collapsed"] = "diverged" not in result and len(np.unique(test.argmax(axis=1))) == 1
-    result["commonest"] = numbers(
+    result["commonest"] = measure(
         commonest(predictions, counts), k=plan.k, hierarchy=hierarchy, class_counts=counts, temperature=1.0
     )[plan.metric]
     if not rowwise:

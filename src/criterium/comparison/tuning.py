@@ -55,8 +55,7 @@ def draw_settings(
 
 
 def searched(objective: Objective, recipe: Recipe, fixed: Collection[str]) -> dict[str, dict[str, float]]:
-    """Return value, low and high of every option that is drawn from a range, as `objective` and `recipe`"
-    " have it."""
+    """Return the value that every option drawn from a range has, and the ends of the range."""
     rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
     decay = 5e-4 if recipe.weight_decay is None else recipe.weight_decay
     values = {**vars(objective), "learning_rate": rate, "weight_decay": decay}

@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 
 from criterium.data.array import Array
 from criterium.data.columns import UNSEEN
-from criterium.data.limits import fits
+from criterium.data.limits import CELL, fits
 from criterium.data.raw import Column, counted, listed, shown
-from criterium.data.text import MISSING, TEXT, Reading, exact, interpret, leading_zeros, trimmed
+from criterium.data.text import MISSING, TEXT, Reading, exact, interpret, leading_zeros, trimmed, words_alone
 
 MOST_CATEGORIES = 1000
 """A text column with more values is an identifier or free text: too wide as one feature a value."""
 
+_LONGEST = 4096  # places of a list that become features
 _FEW = 20  # in fewer rows, text that differs in every row may be a category
 _PARTS = {"month": pc.month, "weekday": pc.day_of_week, "hour": pc.hour}
 
@@ -56,6 +57,10 @@ class Reader:
             self._add_times(name, values)
         elif is_number(values.type):
             self._keep(Column(name, origin=origin(values)), values)
+        elif (width := _vector_width(values)) > 0:
+            fits(f"{self.path}: column {name!r}", CELL * width * len(values))
+            for place in range(width):
+                self._keep(Column(name, part=str(place)), _element(values, place))
         else:
             self._leave_out("neither numbers, text nor dates", f"{name} ({values.type})")
 
@@ -70,9 +75,13 @@ class Reader:
                 other = shown(next(iter(reading.others), ""))
                 raise ValueError(f"{self.path}: column {name!r} holds text such as {other}, expected numbers")
             values = reading.values
+        if like.part is not None and like.part.isdecimal():
+            if _vector_width(values) <= int(like.part):
+                raise ValueError(f"{self.path}: column {like.name!r} holds no lists as long as in training")
+            values = _element(values, int(like.part))
         if not (is_number(values.type) or pa.types.is_temporal(values.type)):
             raise ValueError(f"{self.path}: column {name!r} holds {kind_name(values.type)}, expected numbers")
-        if like.part is not None:
+        if like.part in _PARTS:
             values = _PARTS[like.part](values)
         return self._numbers(name, values, like.origin)
 
@@ -88,6 +97,8 @@ class Reader:
                 return values, Reading(exact(values), len(values))
             except pa.ArrowInvalid:
                 pass
+            if words_alone(values, self.missing):
+                return values, Reading(None, texts=len(values))
         cells = trimmed(values)
         return cells, interpret(cells, self.missing, self.decimal)
 
@@ -241,6 +252,21 @@ def is_number(kind: Any) -> bool:
     """Whether a type is numbers; a column without any value counts as one of them."""
     types = pa.types
     return any(test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean, types.is_null))
+
+
+def _vector_width(values: Any) -> int:
+    """Return the length of lists of numbers that are all as long, and not too long; 0 for all else."""
+    types = pa.types
+    if not any(test(values.type) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
+        return 0
+    lengths = pc.unique(pc.list_value_length(values))
+    if not is_number(values.type.value_type) or values.null_count or len(lengths) != 1:
+        return 0
+    return width if (width := int(lengths[0].as_py())) <= _LONGEST else 0
+
+
+def _element(values: Any, place: int) -> Any:
+    return pc.list_element(values, place)
 
 
 def _since(values: Any) -> Any:

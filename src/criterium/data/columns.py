@@ -98,7 +98,8 @@ def fit(columns: Sequence[Column], cells: Array) -> tuple[Encoder, list[str]]:
             kinds.append(kind)
             fills.append(fill)
             codes.append(code)
-    fits(f"data: {len(of):,} features of {counted(len(cells), 'row')}", 4 * len(of) * len(cells))
+    # Float32, and once more while statistics are taken and parts are copied.
+    fits(f"data: {len(of):,} features of {counted(len(cells), 'row')}", 8 * len(of) * len(cells))
     column_of, kind_of, fill_of = np.array(of), np.array(kinds), np.array(fills)
     value = kind_of == _VALUE
     numbers = cells[:, column_of[value]]

@@ -97,7 +97,8 @@ def _read_parts(
     images, good, image_notes = _read_images(folder, [path for *_, path in every], options)
     every = [every[index] for index in good]
     classes = tuple(sorted({name for _, name, _ in every}))
-    targets = np.array([classes.index(name) for _, name, _ in every], dtype=np.int64)
+    number = {name: index for index, name in enumerate(classes)}
+    targets = np.array([number[name] for _, name, _ in every], dtype=np.int64)
     of = np.array([part for part, *_ in every])
     rows = {part: Rows(images[of == part], targets[of == part]) for part in files}
     found = (*notes, *image_notes)

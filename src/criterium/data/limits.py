@@ -11,7 +11,7 @@ MEMORY = 0
 MOST_PIXELS = 50_000_000
 """An image of more is refused, unless ``max_pixels`` allows it."""
 
-CELL = 32
+CELL = 64
 """Bytes that a cell of a table takes at the height of reading: itself, its features, and copies of both."""
 
 _BOMB_SIZE, _BOMB_RATIO = 2**28, 500  # deflate packs zeros by 1,030

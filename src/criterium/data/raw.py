@@ -17,7 +17,7 @@ class Column:
     """A column of numbers or, where `categories` is set, of categories.
 
     Numbers are held less `origin`, which is set for integers that float64 cannot tell apart otherwise. A
-    `part` of a date is a column of its own.
+    `part` of a date, or of a list of numbers (by its place), is a column of its own.
     """
 
     name: str
@@ -28,7 +28,9 @@ class Column:
     @property
     def title(self) -> str:
         """The name for a reader."""
-        return self.name if self.part is None else f"{self.name} ({self.part})"
+        if self.part is None:
+            return self.name
+        return f"{self.name}[{self.part}]" if self.part.isdecimal() else f"{self.name} ({self.part})"
 
 
 @dataclass(frozen=True)

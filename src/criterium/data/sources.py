@@ -28,6 +28,30 @@ from criterium.data.tables import TableOptions, read_table, read_table_cells
 _TABLES = ("parquet", "csv")
 
 
+class SourceOptions(TypedDict, total=False):
+    """The fields of a `Source` but `data`, as keywords: editors and type checkers know them."""
+
+    data_dir: str | os.PathLike[str] | None
+    label: str | None
+    ood: str | None
+    validation: float
+    hierarchy: str | os.PathLike[str] | None
+    groups: str | None
+    time: str | None
+    same_split: bool
+    split: str | None
+    test: str | os.PathLike[str] | None
+    drop: str | None
+    missing: str | None
+    separator: str | None
+    decimal: str | None
+    encoding: str | None
+    max_pixels: int
+    image_size: int | None
+    nested: bool
+    skip_bad: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Which data, and how they are read and split: plain values that can be written down as JSON.
@@ -122,6 +146,11 @@ class Source:
         if self.decimal is not None:
             choice("decimal", self.decimal, [".", ","])
 
+    @classmethod
+    def of(cls, data: str = "digits", **options: Unpack[SourceOptions]) -> Source:
+        """Return the source with these options, of which some may be paths."""
+        return cls(data, **options)  # type: ignore[arg-type]  # `__post_init__` makes text of paths
+
     @property
     def table_options(self) -> TableOptions:
         """What concerns tables."""
@@ -187,30 +216,6 @@ class Source:
         )
 
 
-class SourceOptions(TypedDict, total=False):
-    """The fields of a `Source` but `data`, as keywords: editors and type checkers know them."""
-
-    data_dir: str | os.PathLike[str] | None
-    label: str | None
-    ood: str | None
-    validation: float
-    hierarchy: str | os.PathLike[str] | None
-    groups: str | None
-    time: str | None
-    same_split: bool
-    split: str | None
-    test: str | os.PathLike[str] | None
-    drop: str | None
-    missing: str | None
-    separator: str | None
-    decimal: str | None
-    encoding: str | None
-    max_pixels: int
-    image_size: int | None
-    nested: bool
-    skip_bad: int
-
-
 def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
     """Read labelled data once, to be split for each repeat: ``read(...).split(repeat)``.
 
@@ -225,7 +230,7 @@ def read(data: str = "digits", **options: Unpack[SourceOptions]) -> Contents:
         ValueError: in one line, what in which file was wrong and what was expected.
 
     """
-    return Source(data, **options).read()  # type: ignore[arg-type]  # it takes paths too
+    return Source.of(data, **options).read()
 
 
 def load(data: str = "digits", **options: Unpack[SourceOptions]) -> Dataset:

@@ -234,6 +234,6 @@ def _classes(path: Path, label: Any, name: str) -> tuple[tuple[str, ...], Array,
 
 
 def _numbers_rows(path: Path, column: Any) -> bool:
-    """Whether a column differs in every row, as a row index does, or is the same in all."""
+    """Whether a column differs in every row, as a row index does."""
     values = plain(column, path)
-    return (is_text(values.type) or is_number(values.type)) and len(pc.unique(values)) in (len(values), 1)
+    return (is_text(values.type) or is_number(values.type)) and len(pc.unique(values)) == len(values)

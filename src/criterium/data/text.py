@@ -52,6 +52,14 @@ def trimmed(column: Any) -> Any:
     return pc.if_else(pc.equal(pc.binary_length(cells), 0), None, cells)
 
 
+def words_alone(cells: Any, missing: Collection[str], few: int = 100) -> bool:
+    """Whether a column holds a few words without digits or blanks around them, which need no other look."""
+    texts = pc.unique(cells).to_pylist() if len(cells) else []
+    if not texts or len(texts) > few or {text.lower() for text in texts} <= {"true", "false", *missing}:
+        return False
+    return all(text and text == text.strip() and not any(map(str.isdigit, text)) for text in texts)
+
+
 def interpret(cells: Any, missing: Collection[str] = MISSING, decimal: str | None = None) -> Reading:
     """Return the numbers, dates or flags that trimmed `cells` hold, or what stands against it.
 

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 
 class Progress:
-    """Does nothing but remember the folder; a display overrides what it shows."""
-
-    folder: Path | None = None
-
-    def begin(self, folder: Path) -> None:
-        """Be told where everything is written."""
-        self.folder = folder
+    """Does nothing; a display overrides what it shows."""
 
     def stage(self, title: str, total: int, later: int = 0) -> None:
         """Begin a stage of `total` runs, with `later` ones to come in other stages."""

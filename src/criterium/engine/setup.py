@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from criterium._checks import at_least
+from criterium._version import __version__
 from criterium.data import Source
 from criterium.training.recipe import Recipe
 
@@ -78,7 +79,6 @@ class Setup:
         import sklearn
         import torch
 
-        from criterium import __version__
         from criterium.training.devices import accelerator_for
 
         device = accelerator_for(self.device, self.precision).device

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from criterium.evaluation.detection import auroc, detection_score, fpr_at_tpr, score_threshold
     from criterium.evaluation.hierarchy import level_errors, mistake_distance, tree_distance
     from criterium.evaluation.imbalance import class_mean_error, shot_groups
-    from criterium.evaluation.metrics import METRICS, TREE_METRICS, Metric, measure
+    from criterium.evaluation.measures import measure
+    from criterium.evaluation.metrics import METRICS, TREE_METRICS, Metric
     from criterium.evaluation.predictions import Predictions
     from criterium.evaluation.selective import risk_coverage_area
 
@@ -60,7 +61,7 @@ _HOMES = {
     "fit_temperature": "criterium.evaluation.calibration",
     "fpr_at_tpr": "criterium.evaluation.detection",
     "level_errors": "criterium.evaluation.hierarchy",
-    "measure": "criterium.evaluation.metrics",
+    "measure": "criterium.evaluation.measures",
     "mistake_distance": "criterium.evaluation.hierarchy",
     "nll": "criterium.evaluation.calibration",
     "reliability": "criterium.evaluation.calibration",

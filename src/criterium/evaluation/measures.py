@@ -21,9 +21,14 @@ from criterium.evaluation.calibration import (
     row_nll,
 )
 from criterium.evaluation.detection import auroc, fpr_at_tpr
-from criterium.evaluation.hierarchy import level_errors, mistake_distance, predicted_class, tree_distance
+from criterium.evaluation.hierarchy import (
+    level_errors,
+    mistake_distance,
+    predicted_class,
+    tree_distance,
+    tree_metrics,
+)
 from criterium.evaluation.imbalance import class_mean_error, shot_groups
-from criterium.evaluation.metrics import tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.ranked import Ranked
 from criterium.evaluation.selective import risk_coverage_area
@@ -32,7 +37,7 @@ DRAWS = 200
 """Bootstrap samples of the test rows: the standard error is then known to about 5 %."""
 
 
-def numbers(
+def measure(
     predictions: Predictions,
     *,
     k: int,
@@ -40,7 +45,20 @@ def numbers(
     class_counts: Sequence[int] | None = None,
     temperature: float | None = None,
 ) -> dict[str, float]:
-    """Return what `criterium.evaluation.metrics.measure` does; with a temperature, none is fitted."""
+    """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
+
+    The temperature is fitted on the validation rows alone and every error measured on the test rows alone.
+
+    Args:
+        predictions: with at least one validation and one test row; `auroc`, `fpr95` and `aupr` are NaN where
+            there are no inputs from elsewhere, and those of `NEAR_AND_FAR` are there where both kinds are.
+        k: for `topk_error`; below the number of classes.
+        hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
+        class_counts: training rows a class; without them the errors of many, medium and few-shot classes
+            are NaN, as they are where there is no such class.
+        temperature: that of the validation rows, where it is known already.
+
+    """
     validation, test = (predictions.where(split) for split in ("validation", "test"))
     for name, rows in (("validation", validation), ("test", test)):
         if len(rows) == 0 and (name == "test" or temperature is None):
@@ -117,6 +135,7 @@ def row_sample(
         hierarchy: the tree of the classes, for its metrics.
         class_counts: training rows a class, for the errors of many, medium and few-shot classes.
         groups: (N,) which test rows belong together, as those of one patient; they are drawn together.
+
     """
     test = predictions.where("test")
     each = _each(test, metric, k, temperature, hierarchy)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from criterium._checks import choice
-
-if TYPE_CHECKING:
-    from criterium.data.hierarchy import Hierarchy
-    from criterium.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -211,8 +208,10 @@ TREE_METRICS: dict[str, Metric] = {
 def metric(name: str) -> Metric:
     """Return what the number called `name` means.
 
-    >>> metric("level2_error").title
-    'level-2 error'
+    Example:
+        >>> metric("level2_error").title
+        'level-2 error'
+
     """
     if level := re.fullmatch(r"level([1-9][0-9]*)_error", name):
         words = f"test rows taken for a class in another branch of the tree, at level {level[1]}"
@@ -221,18 +220,13 @@ def metric(name: str) -> Metric:
     return known[choice("metrics", name, known)]
 
 
-def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
-    """Return the names of the numbers that a tree gives, from the root down."""
-    from criterium.data.hierarchy import levels
-
-    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")
-
-
 def asked_metric(name: str) -> tuple[str, int | None]:
     """Return the name of a metric as people type it, and the k that it names.
 
-    >>> asked_metric("top5-error"), asked_metric("class-mean-error")
-    (('topk_error', 5), ('class_mean_error', None))
+    Example:
+        >>> asked_metric("top5-error"), asked_metric("class-mean-error")
+        (('topk_error', 5), ('class_mean_error', None))
+
     """
     plain = name.strip().lower().replace("-", "_")
     found = re.fullmatch(r"top_?([1-9][0-9]*)_error", plain)
@@ -251,8 +245,10 @@ SKEW = 10
 def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple[str, str]:
     """Return the primary metric for data with so many rows a class, and the reason for it.
 
-    >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
-    ('class_mean_error', 'top1_error')
+    Example:
+        >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
+        ('class_mean_error', 'top1_error')
+
     """
     counts = [count for count in class_counts if count > 0]
     if counts and max(counts) > SKEW * min(counts):
@@ -264,28 +260,8 @@ def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple
     return "top1_error", ""
 
 
-def measure(
-    predictions: Predictions,
-    *,
-    k: int,
-    hierarchy: Hierarchy | None = None,
-    class_counts: Sequence[int] | None = None,
-    temperature: float | None = None,
-) -> dict[str, float]:
-    """Return every number of `METRICS`, those of the tree if there is one, and `temperature`, for one run.
-
-    The temperature is fitted on the validation rows alone and every error measured on the test rows alone.
-
-    Args:
-        predictions: with at least one validation and one test row; `auroc`, `fpr95` and `aupr` are NaN where
-            there are no inputs from elsewhere, and those of `NEAR_AND_FAR` are there where both kinds are.
-        k: for `topk_error`; below the number of classes.
-        hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
-        class_counts: training rows a class; without them the errors of many, medium and few-shot classes
-            are NaN, as they are where there is no such class.
-        temperature: that of the validation rows, where it is known already.
-    """
-    # Imported here, so that naming the metrics needs neither numpy nor scipy.
-    from criterium.evaluation.measures import numbers
-
-    return numbers(predictions, k=k, hierarchy=hierarchy, class_counts=class_counts, temperature=temperature)
+def __getattr__(name: str) -> Any:
+    """Return `measure`, which lives in `criterium.evaluation.measures`, when it is asked for here."""
+    if name == "measure":
+        return importlib.import_module("criterium.evaluation.measures").measure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,10 +32,12 @@ class Predictions:
     Raises:
         ValueError: if shapes do not fit, a value is not finite, a target is no class or a split unknown.
 
-    >>> rows = Predictions([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, -1], ["validation", "test", "ood"],
-    ...                    [2.0, 1.0, 0.5])
-    >>> rows.where("test").target
-    array([1])
+    Example:
+        >>> logits, split = [[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], ["validation", "test", "ood"]
+        >>> rows = Predictions(logits, [0, 1, -1], split, [2.0, 1.0, 0.5])
+        >>> rows.where("test").target
+        array([1])
+
     """
 
     logits: np.ndarray
@@ -104,8 +106,8 @@ class Predictions:
         )
         # The writer keeps two more numbers for each one of a row group.
         group = min(rows_at_once(self.logits.shape[1]), 2**20)
-        with whole(path) as partial:
-            pq.write_table(table, partial, row_group_size=group, use_dictionary=["split"])
+        with whole(path) as partial, partial.open("wb") as file:
+            pq.write_table(table, file, row_group_size=group, use_dictionary=["split"])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictions:
@@ -114,6 +116,7 @@ class Predictions:
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no Parquet file, or one without the four columns.
+
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -121,7 +124,8 @@ class Predictions:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
-            with pq.ParquetFile(path) as file:
+            # An open file: the reader takes some names for addresses.
+            with Path(path).open("rb") as opened, pq.ParquetFile(opened) as file:
                 columns = _read(file)
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: is no table of predictions ({error})") from error

@@ -112,20 +112,20 @@ def _one_a_repeat(name: str, given: Any, dimensions: int) -> tuple[list[np.ndarr
     if isinstance(given, list | tuple):
         if not given:
             raise ValueError(f"{name}: got an empty list, expected an array for each repeat")
-        if np.ndim(_plain(given[0])) >= dimensions:
+        if np.ndim(_as_numpy(given[0])) >= dimensions:
             return [_array(name, part) for part in given], True
     found = _array(name, given)
     return (list(found), True) if found.ndim == dimensions + 1 else ([found], False)
 
 
-def _plain(value: Any) -> Any:
+def _as_numpy(value: Any) -> Any:
     """Return what a tensor holds; other things as they are."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 def _array(name: str, value: Any) -> np.ndarray:
     try:
-        found = np.asarray(_plain(value))
+        found = np.asarray(_as_numpy(value))
     except ValueError as error:
         raise ValueError(f"{name}: rows are not all of one length ({error})") from error
     if found.dtype.kind not in "fiu":

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from criterium._checks import at_least, choice, positive
+from criterium._files import page_at
 from criterium.evaluation.calibration import fit_temperature
-from criterium.evaluation.measures import RowSample, mean_sample, numbers, row_sample
+from criterium.evaluation.measures import RowSample, mean_sample, measure, row_sample
 from criterium.evaluation.metrics import asked_metric, default_metric
 from criterium.evaluation.predictions import Predictions
 from criterium.judging.inputs import Kind, as_predictions, repeats_of, targets_of
@@ -55,7 +56,7 @@ class Judged:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the HTML page, to ``report.html`` in the working directory unless `path` says otherwise."""
-        target = Path("report.html" if path is None else path)
+        target = page_at("report.html" if path is None else path)
         title = f"{len(self.table.objectives)} predictions compared"
         write_report(target, title=title, config=self.settings, table=self.table, runs=self.runs)
         return target
@@ -168,7 +169,7 @@ def judge_runs(
         raise ValueError(f"metric: got {metric}, expected one of {', '.join(shown)}, as kind is {kind}")
     temperatures = {who: [_temperature(run) for run in parts] for who, parts in runs.items()}
     results = [
-        {"objective": who, "seed": repeat, **numbers(run, k=k, temperature=temperatures[who][repeat])}
+        {"objective": who, "seed": repeat, **measure(run, k=k, temperature=temperatures[who][repeat])}
         for who, parts in runs.items()
         for repeat, run in enumerate(parts)
     ]
@@ -265,7 +266,7 @@ def row_sample_mean(validation: Predictions, name: str, k: int) -> float:
     test = Predictions(
         validation.logits, validation.target, np.full(len(validation), "test"), validation.score
     )
-    return numbers(test, k=k, temperature=_temperature(validation)).get(name, float("nan"))
+    return measure(test, k=k, temperature=_temperature(validation)).get(name, float("nan"))
 
 
 def _checked_k(k: int | None, classes: int) -> int:

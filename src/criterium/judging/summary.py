@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from criterium._checks import choice, positive
-from criterium._files import whole
+from criterium._files import page_at, whole
 from criterium.evaluation.metrics import asked_metric
 from criterium.evaluation.metrics import metric as meaning
 from criterium.statistics import Table
@@ -62,7 +62,7 @@ class Summary:
         """Draw the differences on all data sets and the chances, as SVG."""
         from criterium.report.across import across
 
-        target = Path(path)
+        target = page_at(path)
         with whole(target) as partial:
             partial.write_text(across(self.rows, self.metric, self.k, self.margin), encoding="utf-8")
         return target

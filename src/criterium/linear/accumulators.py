@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from criterium.linear.accumulator import Accumulator, Block, Code, State, vectors
-from criterium.linear.moments import Win
-from criterium.linear.rivals import Rivals
+from criterium.linear.moments import Rivals, Win
 from criterium.losses._one_pass import usable
 from criterium.losses.complement import absent
 from criterium.losses.hinge import multiclass_hinge

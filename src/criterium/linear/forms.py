@@ -21,9 +21,8 @@ from criterium._checks import at_least, choice, non_negative, positive
 from criterium.linear.accumulator import Accumulator
 from criterium.linear.accumulators import Groups, Hinge, Softmax, Spread, ZeroOne
 from criterium.linear.candidates import find_candidates, noised_kth_class
-from criterium.linear.moments import Win
+from criterium.linear.moments import Rivals, Win
 from criterium.linear.output_layer import OutputLayer
-from criterium.linear.rivals import Rivals
 from criterium.linear.scan import scan
 from criterium.losses import exact, noised_topk, zero_one
 from criterium.losses import hierarchical_complement as hcot

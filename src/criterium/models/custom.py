@@ -23,13 +23,13 @@ def run_factory(path: str, factory: Callable[..., Any], shape: tuple[int, ...]) 
     """Return the module that the factory makes and the width of its features, found on two zero inputs."""
     try:
         body = factory(shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"model: {path}({shape}) raised {first_line(error)}") from error
     if not isinstance(body, nn.Module):
         raise ValueError(f"model: {path}({shape}) is a {type(body).__name__}, expected a torch.nn.Module")
     try:
         features = _dry_run(body, torch.zeros(2, *shape))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"model: {path} on inputs of shape {(2, *shape)} raised {first_line(error)}"
         ) from error

@@ -42,7 +42,7 @@ def write_report(
     """
     page = render_page(title=title, config=config, table=table, runs=runs)
     with whole(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render_page(*, title: str, config: Mapping[str, object], table: Table, runs: Sequence[RunView]) -> str:

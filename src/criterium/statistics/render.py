@@ -45,10 +45,10 @@ def markdown(table: Findings) -> str:
     """Return the same in Markdown."""
     summary, *each = words.sentences(table)
     blocks = [summary, _bullets(each)]
-    blocks.append(_pipes(_headings(table), [_row(table, name) for name in table.objectives]))
+    blocks.append(pipes(_headings(table), [_row(table, name) for name in table.objectives]))
     if table.differences:
         rows = [[name, *map(", ".join, _differences(table, name).values())] for name in table.differences]
-        blocks += [_differences_title(table), _pipes(_difference_headings(table), rows)]
+        blocks += [_differences_title(table), pipes(_difference_headings(table), rows)]
     blocks.append(_bullets([*legend(table), *table.notes]))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
@@ -170,6 +170,8 @@ def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _pipes(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+def pipes(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
+    """Return a table in Markdown, numbers to the right; the first column and those in `left` are words."""
+    rule = ["---" if heading in (headings[0], *left) else "---:" for heading in headings]
+    lines = [headings, rule, *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from criterium.data import Dataset
+from criterium.evaluation.accuracy import top1_error
 from criterium.evaluation.rows import finite
 from criterium.objectives import Objective, Task
 from criterium.training import checkpoint
@@ -106,9 +107,7 @@ def _train(
         logits = predict(trainer.model, dataset.validation.inputs, accelerator)
         if not finite(logits.numpy()).all():
             raise Diverged(f"the logits of {trainer.objective.name} are not finite after epoch {epoch + 1}")
-        history["validation_error"].append(
-            float((logits.argmax(1) != dataset.validation.targets).float().mean())
-        )
+        history["validation_error"].append(top1_error(logits.numpy(), dataset.validation.targets.numpy()))
         del logits  # with very many classes the next epoch needs the room
         if (
             resume is not None
