@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from criterium import _signals
 from criterium._checks import at_least
-from criterium._files import expanded, whole, write_json
+from criterium._files import expanded, whole, words_of, write_json
 from criterium.comparison import tuning
 from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
@@ -192,6 +193,8 @@ def _free(root: Path) -> Path:
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     if plan.setup.jobs > 1 and plan.code:
         fresh_workers()
+    go_on = f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
+    _signals.remember(go_on)
     with opened_log(root) as log:
         try:
             return _work(plan, held, root, config, progress, log)
@@ -200,15 +203,9 @@ def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progr
                 expected = isinstance(error, KeyboardInterrupt)
                 log.info("stopped: %s", type(error).__name__, exc_info=not expected)
             if isinstance(error, OSError | MemoryError | RuntimeError):
-                words = getattr(error, "strerror", None) or " ".join(str(error).split())
-                raise RunFailed(
-                    f"{words or type(error).__name__}; what is finished is kept,"
-                    f" go on with: {how_to_go_on(root, plan)}"
-                ) from error
+                raise RunFailed(words_of(error) + go_on) from error
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
-                ) from None
+                raise KeyboardInterrupt(go_on) from None
             raise
 
 
