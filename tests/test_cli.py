@@ -80,7 +80,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--seeds", "2,2"], ["seeds: got 2, 2, expected each only once"]),
         (["--tune", "-1"], ["tune: got -1"]),
         (["--epochs", "0"], ["epochs: got 0"]),
-        (["--batch-size", "0"], ["batch_size: got 0"]),
+        (["--batch-size", "0"], ["--batch-size: got 0"]),
         (["--jobs", "0"], ["jobs: got 0"]),
         (["--device", "gpu"], ["device: got 'gpu'", "cpu"]),
         (["--model", "mpl"], ["model: got 'mpl'", "did you mean 'mlp'"]),

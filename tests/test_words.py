@@ -19,7 +19,7 @@ from criterium.terminal import Plain
 
 
 @pytest.mark.parametrize(
-    "code", [*range(9), 11, 12, 13, 27, 127, 0x9B, 0x202E, 0x2067, 0x200F, 0x2028, 0xDC80]
+    "code", [0, 7, 8, 9, 13, 27, 127, 0x9B, 0x202E, 0x2067, 0x200F, 0x2028, 0xDC80]
 )
 def test_nothing_acts_on_the_terminal(code: int) -> None:
     assert visible(f"a{chr(code)}b") == f"a{chr(code).encode('unicode_escape').decode()}b"
@@ -65,10 +65,12 @@ def test_a_full_or_closed_output_is_one_line() -> None:
     assert (shown.returncode, shown.stderr) == (2, b"criterium: standard output: is closed\n")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full device")
 def test_a_full_progress_ends_nothing() -> None:
-    with Path("/dev/full").open("w") as full:
-        Plain(Console(file=full)).stage("training", 3)
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    Plain(Console(file=Full())).stage("training", 3)
 
 
 def test_options_are_called_as_typed() -> None:

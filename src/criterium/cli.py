@@ -224,6 +224,9 @@ def resume(
             " you name it too. Can be repeated.",
         ),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="pkg.module:factory of the model, for the same reason.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs at a time. [default: as it began]")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -233,7 +236,7 @@ def resume(
         from criterium import comparison
 
         with _progress(quiet or as_json) as progress:
-            study = comparison.resume(run, objectives=objective or (), jobs=jobs, progress=progress)
+            study = comparison.resume(run, objectives=objective or (), model=model, jobs=jobs, progress=progress)
         _show(study, as_json)
 
 

@@ -167,7 +167,7 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
     assert (process.returncode, stdout) == (130, "")
     stage, last = stderr.splitlines()
     assert stage == "training: 10 runs"
-    assert last == "interrupted; what is finished is kept, go on with: criterium resume race"
+    assert last == "interrupted; what is finished is kept, go on with: criterium resume race --model own:slow"
     wait_for(lambda: not members(process.pid))
 
 
@@ -217,7 +217,7 @@ def test_a_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = ("--model", "deadly:factory", "--tune", 0, "--seeds", 1, "--jobs", 2, "--out", "race", "--quiet")
     line = complaint(criterium("compare", *NAMES, *words))
     assert line.startswith("criterium: a worker process was killed")
-    assert line.endswith("go on with: criterium resume race")
+    assert line.endswith("go on with: criterium resume race --model own:slow")
 
 
 @pytest.mark.parametrize(

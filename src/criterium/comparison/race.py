@@ -134,6 +134,7 @@ def resume(
     folder: str | os.PathLike[str],
     *,
     objectives: Entrant | Sequence[Entrant] = (),
+    model: str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Study:
@@ -143,6 +144,7 @@ def resume(
         folder: where it was written to.
         objectives: those of the race that are not criterium's or an installed package's, once more: code that
             a folder names runs only if you name it too, and an object made in a notebook is nowhere else.
+        model: the race's, once more, if it is a "pkg.module:factory", for the same reason.
         jobs: runs at a time, in place of the number it began with; results do not depend on it.
         progress: told what is going on.
 
@@ -152,7 +154,7 @@ def resume(
     """
     root = expanded(folder)
     config, plan = read_config(root)
-    plan = named_again(plan, objectives, root)
+    plan = named_again(plan, objectives, root, model)
     with blamed(root, config):
         for name in plan.objectives:
             plan.configure(name, {})
