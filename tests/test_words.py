@@ -18,9 +18,7 @@ from criterium.cli import app
 from criterium.terminal import Plain
 
 
-@pytest.mark.parametrize(
-    "code", [0, 7, 8, 9, 13, 27, 127, 0x9B, 0x202E, 0x2067, 0x200F, 0x2028, 0xDC80]
-)
+@pytest.mark.parametrize("code", [0, 7, 8, 9, 13, 27, 127, 0x9B, 0x202E, 0x2067, 0x200F, 0x2028, 0xDC80])
 def test_nothing_acts_on_the_terminal(code: int) -> None:
     assert visible(f"a{chr(code)}b") == f"a{chr(code).encode('unicode_escape').decode()}b"
     assert json.loads(visible_json(json.dumps(f"a{chr(code)}b", ensure_ascii=False))) == f"a{chr(code)}b"

@@ -68,16 +68,20 @@ class IsoMaxHead(_PrototypeHead):
     Raises:
         ValueError: a size below 1; features whose last dimension is not `in_features`.
 
-    >>> import torch
-    >>> head = IsoMaxHead(2, 3)
-    >>> head(torch.tensor([[3.0, 4.0]])).detach()
-    tensor([[-5., -5., -5.]])
+    Example:
+        >>> import torch
+        >>> head = IsoMaxHead(2, 3)
+        >>> head(torch.tensor([[3.0, 4.0]])).detach()
+        tensor([[-5., -5., -5.]])
 
-    Paper: Macêdo et al., "Entropic Out-of-Distribution Detection", IJCNN 2021, arXiv:1908.05569: the first
-    part of the IsoMax loss.
+    Reference:
+        Macêdo et al., "Entropic Out-of-Distribution Detection", IJCNN 2021, arXiv:1908.05569: the first part
+        of the IsoMax loss.
 
-    *Deviations*: the distances come from one matrix product, and that to the nearest prototype from the
-    difference itself; the authors take all from the N C F differences, at many times the cost.
+    Deviations:
+        The distances come from one matrix product, and that to the nearest prototype from the difference
+        itself; the authors take all from the N C F differences, at many times the cost.
+
     """
 
     def reset_parameters(self) -> None:
@@ -101,17 +105,21 @@ class IsoMaxPlusHead(_PrototypeHead):
     Raises:
         ValueError: a size below 1; features whose last dimension is not `in_features`.
 
-    >>> import torch
-    >>> head = IsoMaxPlusHead(2, 1)
-    >>> _ = torch.nn.init.eye_(head.prototypes)
-    >>> head(torch.tensor([[-3.0, 0.0]])).detach()
-    tensor([[-2.]])
+    Example:
+        >>> import torch
+        >>> head = IsoMaxPlusHead(2, 1)
+        >>> _ = torch.nn.init.eye_(head.prototypes)
+        >>> head(torch.tensor([[-3.0, 0.0]])).detach()
+        tensor([[-2.]])
 
-    Paper: Macêdo and Ludermir, "Enhanced Isotropy Maximization Loss", arXiv:2105.14399: the first part of
-    the IsoMax+ loss.
+    Reference:
+        Macêdo and Ludermir, "Enhanced Isotropy Maximization Loss", arXiv:2105.14399: the first part of the
+        IsoMax+ loss.
 
-    *Deviations*: distances as in `IsoMaxHead`; a vector shorter than 1e-12 is left as it is, where the
-    authors divide it by 1e-12, so that its gradient stays of the order of one.
+    Deviations:
+        Distances as in `IsoMaxHead`; a vector shorter than 1e-12 is left as it is, where the authors divide
+        it by 1e-12, so that its gradient stays of the order of one.
+
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -142,15 +150,19 @@ class DisMaxHead(IsoMaxPlusHead):
     Raises:
         ValueError: a size below 1; features whose last dimension is not `in_features`.
 
-    >>> import torch
-    >>> head = DisMaxHead(2, 1)
-    >>> _ = torch.nn.init.eye_(head.prototypes)
-    >>> head(torch.tensor([[0.0, 3.0]])).detach()
-    tensor([[-2.]])
+    Example:
+        >>> import torch
+        >>> head = DisMaxHead(2, 1)
+        >>> _ = torch.nn.init.eye_(head.prototypes)
+        >>> head(torch.tensor([[0.0, 3.0]])).detach()
+        tensor([[-2.]])
 
-    Paper: Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874: the first part of the loss.
+    Reference:
+        Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874: the first part of the loss.
 
-    *Deviations*: those of `IsoMaxPlusHead`.
+    Deviations:
+        Those of `IsoMaxPlusHead`.
+
     """
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
@@ -171,18 +183,22 @@ class NormalizedLinear(_PrototypeHead):
     Raises:
         ValueError: a size below 1; features whose last dimension is not `in_features`.
 
-    >>> import torch
-    >>> head = NormalizedLinear(2, 2)
-    >>> _ = torch.nn.init.eye_(head.prototypes)
-    >>> head(torch.tensor([[0.0, -3.0]])).detach()
-    tensor([[ 0., -1.]])
+    Example:
+        >>> import torch
+        >>> head = NormalizedLinear(2, 2)
+        >>> _ = torch.nn.init.eye_(head.prototypes)
+        >>> head(torch.tensor([[0.0, -3.0]])).detach()
+        tensor([[ 0., -1.]])
 
-    Paper: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019,
-    arXiv:1906.07413; used by Garcin et al., "Stochastic Smoothing of the Top-K Calibrated Hinge Loss for Deep
-    Imbalanced Classification", ICML 2022, arXiv:2202.02193.
+    Reference:
+        Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019,
+        arXiv:1906.07413; used by Garcin et al., "Stochastic Smoothing of the Top-K Calibrated Hinge Loss for
+        Deep Imbalanced Classification", ICML 2022, arXiv:2202.02193.
 
-    *Deviations*: the weight is (C, F) as in `torch.nn.Linear`, the authors' is (F, C); short vectors as in
-    `IsoMaxPlusHead`.
+    Deviations:
+        The weight is (C, F) as in `torch.nn.Linear`, the authors' is (F, C); short vectors as in
+        `IsoMaxPlusHead`.
+
     """
 
     def reset_parameters(self) -> None:

@@ -44,9 +44,7 @@ def _known(one: Entrant) -> tuple[str, Objective | None]:
     return label, None if enough else made
 
 
-def named_again(
-    plan: Plan, given: Entrant | Sequence[Entrant], root: Path, model: str | None = None
-) -> Plan:
+def named_again(plan: Plan, given: Entrant | Sequence[Entrant], root: Path, model: str | None = None) -> Plan:
     """Return `plan` as it was written down in `root`, with the code that is not criterium's own.
 
     A folder may come from anybody. What it names by a Python path is imported only if it is `given` again,

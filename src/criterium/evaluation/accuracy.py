@@ -10,8 +10,10 @@ from criterium.evaluation.rows import by_rows
 def top1_error(logits: np.ndarray, target: np.ndarray) -> float:
     """Return the fraction of rows whose largest logit is not the true class's alone.
 
-    >>> top1_error(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), np.array([0, 0, 0])) == 1 / 3
-    True
+    Example:
+        >>> top1_error(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), np.array([0, 0, 0])) == 1 / 3
+        True
+
     """
     return topk_error(logits, target, 1)
 
@@ -29,8 +31,10 @@ def topk_error(logits: np.ndarray, target: np.ndarray, k: int) -> float:
     Raises:
         ValueError: if k is not in that range (with k = C nothing could ever be wrong), or N is 0.
 
-    >>> topk_error(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
-    0.5
+    Example:
+        >>> topk_error(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
+        0.5
+
     """
     return float(np.mean(wrong(logits, target, k)))
 
@@ -38,8 +42,10 @@ def topk_error(logits: np.ndarray, target: np.ndarray, k: int) -> float:
 def wrong(logits: np.ndarray, target: np.ndarray, k: int = 1) -> np.ndarray:
     """Return (N,) whether the true class is not among the k largest logits; see `topk_error`.
 
-    >>> wrong(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([0, 0]))
-    array([False,  True])
+    Example:
+        >>> wrong(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([0, 0]))
+        array([False,  True])
+
     """
     rows, classes = logits.shape
     if not 1 <= k < classes:

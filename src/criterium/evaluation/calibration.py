@@ -36,8 +36,10 @@ def nll(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) -> flo
 
     p is the softmax of logits / temperature.
 
-    >>> nll(np.zeros((3, 2)), np.array([0, 1, 1])) == math.log(2)
-    True
+    Example:
+        >>> nll(np.zeros((3, 2)), np.array([0, 1, 1])) == math.log(2)
+        True
+
     """
     return float(row_nll(logits, target, temperature).mean())
 
@@ -53,8 +55,10 @@ def row_brier(logits: np.ndarray, target: np.ndarray, temperature: float = 1.0) 
 
     Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 1950.
 
-    >>> row_brier(np.zeros((1, 2)), np.array([0]))
-    array([0.5])
+    Example:
+        >>> row_brier(np.zeros((1, 2)), np.array([0]))
+        array([0.5])
+
     """
     _check_rows(logits)
 
@@ -73,8 +77,10 @@ def confidences(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (N,) the largest probability of each row, and whether its class is the true one.
 
-    >>> confidences(np.log([[0.75, 0.25], [0.5, 0.25]]), np.array([0, 1]))[1]
-    array([ True, False])
+    Example:
+        >>> confidences(np.log([[0.75, 0.25], [0.5, 0.25]]), np.array([0, 1]))[1]
+        array([ True, False])
+
     """
     _check_rows(logits)
 
@@ -94,8 +100,10 @@ def reliability(
     Confidence is the largest probability, a row is right where that class is the true one, and a bin
     holds the confidences in (lo, hi]; the first one holds 0 too.
 
-    >>> reliability(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2).accuracy
-    array([nan, 0.5])
+    Example:
+        >>> reliability(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2).accuracy
+        array([nan, 0.5])
+
     """
     return in_bins(*confidences(logits, target, temperature), bins)
 
@@ -130,10 +138,13 @@ def calibration_error(
     Returns:
         A number from 0 to 1.
 
-    Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+    Example:
+        >>> round(calibration_error(np.log([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 0])), 6)
+        0.1
 
-    >>> round(calibration_error(np.log([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 0])), 6)
-    0.1
+    Reference:
+        Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+
     """
     return bin_gap(reliability(logits, target, bins, temperature))
 
@@ -158,15 +169,19 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
         logits: (N, C) of held-out rows; neither of training nor of test.
         target: (N,) class indices.
 
-    Guo et al., ICML 2017, section 4.2; Platt, "Probabilistic outputs for support vector machines", 1999,
-    section 2.2.
+    Example:
+        >>> logits = np.log([[0.8, 0.2]] * 5)
+        >>> round(fit_temperature(3 * logits, np.array([0, 0, 0, 0, 1])), 6)
+        3.0
 
-    *Deviations*: DisMax's `calibrate.py` minimises the calibration error, which is piecewise smooth (its
-    L-BFGS stops up to 35 % above the best), and does so on the test split.
+    Reference:
+        Guo et al., ICML 2017, section 4.2; Platt, "Probabilistic outputs for support vector machines", 1999,
+        section 2.2.
 
-    >>> logits = np.log([[0.8, 0.2]] * 5)
-    >>> round(fit_temperature(3 * logits, np.array([0, 0, 0, 0, 1])), 6)
-    3.0
+    Deviations:
+        DisMax's `calibrate.py` minimises the calibration error, which is piecewise smooth (its L-BFGS stops
+        up to 35 % above the best), and does so on the test split.
+
     """
     from scipy.optimize import brentq
 

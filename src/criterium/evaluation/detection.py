@@ -32,13 +32,17 @@ def detection_score(logits: np.ndarray, kind: str, temperature: float = 1.0) -> 
     Returns:
         (N,) float64.
 
-    Macêdo, Zanchettin and Ludermir, "Distinction Maximization Loss", 2022, section 3.
+    Example:
+        >>> detection_score(np.array([[2.0, 0.0], [0.0, 0.0]]), "mmls")
+        array([3., 0.])
 
-    *Deviations*: log p comes from a stable log-softmax; the authors take the logarithm of the softmax,
-    which gives NaN in es, mmles and mmleps once a probability underflows.
+    Reference:
+        Macêdo, Zanchettin and Ludermir, "Distinction Maximization Loss", 2022, section 3.
 
-    >>> detection_score(np.array([[2.0, 0.0], [0.0, 0.0]]), "mmls")
-    array([3., 0.])
+    Deviations:
+        A stable log-softmax gives log p; the authors take the logarithm of the softmax, which gives NaN in
+        es, mmles and mmleps once a probability underflows.
+
     """
     choice("kind", kind, SCORES)
     return by_rows(lambda rows: _score(np.asarray(rows, dtype=np.float64) / temperature, kind), logits)
@@ -63,8 +67,10 @@ def _score(z: np.ndarray, kind: str) -> np.ndarray:
 def auroc(score_in: np.ndarray, score_out: np.ndarray) -> float:
     """Return the chance that a known input scores above one from elsewhere; a tie counts one half.
 
-    >>> auroc(np.array([3.0, 2.0]), np.array([2.0, 1.0]))
-    0.875
+    Example:
+        >>> auroc(np.array([3.0, 2.0]), np.array([2.0, 1.0]))
+        0.875
+
     """
     from sklearn.metrics import roc_auc_score
 
@@ -76,8 +82,10 @@ def auroc(score_in: np.ndarray, score_out: np.ndarray) -> float:
 def score_threshold(score_in: np.ndarray, tpr: float = 0.95) -> float:
     """Return the highest threshold that at least a fraction `tpr` of the scores reach.
 
-    >>> score_threshold(np.array([4.0, 3.0, 2.0, 1.0]), tpr=0.5)
-    3.0
+    Example:
+        >>> score_threshold(np.array([4.0, 3.0, 2.0, 1.0]), tpr=0.5)
+        3.0
+
     """
     _check_scores(score_in)
     if not 0 < tpr <= 1:
@@ -90,8 +98,10 @@ def score_threshold(score_in: np.ndarray, tpr: float = 0.95) -> float:
 def fpr_at_tpr(score_in: np.ndarray, score_out: np.ndarray, tpr: float = 0.95) -> float:
     """Return the fraction of inputs from elsewhere that pass where a fraction `tpr` of known ones does.
 
-    >>> fpr_at_tpr(np.array([4.0, 3.0, 2.0, 1.0]), np.array([3.5, 0.0]), tpr=0.5)
-    0.5
+    Example:
+        >>> fpr_at_tpr(np.array([4.0, 3.0, 2.0, 1.0]), np.array([3.5, 0.0]), tpr=0.5)
+        0.5
+
     """
     _check_scores(score_in, score_out)
     return float(np.mean(np.asarray(score_out) >= score_threshold(score_in, tpr)))

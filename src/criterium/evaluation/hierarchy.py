@@ -13,8 +13,10 @@ def predicted_class(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     So a tie counts against the true class, as it does in `criterium.evaluation.accuracy`.
 
-    >>> predicted_class(np.array([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), np.array([0, 0]))
-    array([0, 1])
+    Example:
+        >>> predicted_class(np.array([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), np.array([0, 0]))
+        array([0, 1])
+
     """
     return by_rows(_predicted, logits, target)
 
@@ -35,9 +37,11 @@ def level_errors(logits: np.ndarray, target: np.ndarray, hierarchy: Hierarchy) -
         target: (N,) class indices.
         hierarchy: C ways from the root to a class; see `criterium.data.hierarchy.levels`.
 
-    >>> tree = (("cat", "lion"), ("cat", "tiger"), ("dog", "wolf"))
-    >>> level_errors(np.eye(3), np.array([0, 0, 0]), tree) == (1 / 3,)
-    True
+    Example:
+        >>> tree = (("cat", "lion"), ("cat", "tiger"), ("dog", "wolf"))
+        >>> level_errors(np.eye(3), np.array([0, 0, 0]), tree) == (1 / 3,)
+        True
+
     """
     predicted = predicted_class(logits, target)
     found = (np.array(numbers) for numbers in levels(hierarchy))
@@ -47,8 +51,10 @@ def level_errors(logits: np.ndarray, target: np.ndarray, hierarchy: Hierarchy) -
 def tree_distance(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     """Return the number of edges on the path in the tree between two classes, given by their ways.
 
-    >>> tree_distance(("cat", "lion"), ("cat", "tiger")), tree_distance(("cat", "lion"), ("newt",))
-    (2, 3)
+    Example:
+        >>> tree_distance(("cat", "lion"), ("cat", "tiger")), tree_distance(("cat", "lion"), ("newt",))
+        (2, 3)
+
     """
     shared = 0
     for mine, theirs in zip(one, other, strict=False):
@@ -64,9 +70,11 @@ def mistake_distance(logits: np.ndarray, target: np.ndarray, hierarchy: Hierarch
     It is 0 where no row is wrong, and at least 1 otherwise; in a tree of even depth, the double of the height
     of the lowest common ancestor (Bertinetto et al., Making Better Mistakes, CVPR 2020).
 
-    >>> tree = (("cat", "lion"), ("cat", "tiger"), ("dog", "wolf"))
-    >>> mistake_distance(np.eye(3), np.array([0, 0, 0]), tree)
-    3.0
+    Example:
+        >>> tree = (("cat", "lion"), ("cat", "tiger"), ("dog", "wolf"))
+        >>> mistake_distance(np.eye(3), np.array([0, 0, 0]), tree)
+        3.0
+
     """
     predicted = predicted_class(logits, target)
     wrong = predicted != target
@@ -75,3 +83,8 @@ def mistake_distance(logits: np.ndarray, target: np.ndarray, hierarchy: Hierarch
     pairs, counts = np.unique(np.stack([predicted[wrong], target[wrong]]), axis=1, return_counts=True)
     distances = [tree_distance(hierarchy[one], hierarchy[other]) for one, other in pairs.T]
     return float(np.average(distances, weights=counts))
+
+
+def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
+    """Return the names of the numbers that a tree gives, from the root down."""
+    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")

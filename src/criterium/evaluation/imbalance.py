@@ -26,10 +26,13 @@ def class_mean_error(
         weights: (N,) how often each row counts; once if None.
         classes: which classes; all if None.
 
-    Reference: Brodersen et al., "The Balanced Accuracy and Its Posterior Distribution", ICPR 2010.
+    Example:
+        >>> class_mean_error(np.array([False, False, False, True]), np.array([0, 0, 0, 1]))
+        0.5
 
-    >>> class_mean_error(np.array([False, False, False, True]), np.array([0, 0, 0, 1]))
-    0.5
+    Reference:
+        Brodersen et al., "The Balanced Accuracy and Its Posterior Distribution", ICPR 2010.
+
     """
     often = np.ones(len(target)) if weights is None else weights
     rows = np.bincount(target, weights=often)
@@ -44,10 +47,13 @@ def class_mean_error(
 def shot_groups(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
     """Return which classes are many-, medium- and few-shot: over 100, 20 to 100, under 20 training rows.
 
-    Reference: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
+    Example:
+        >>> shot_groups([500, 100, 20, 19])["medium_shot_error"]
+        array([1, 2])
 
-    >>> shot_groups([500, 100, 20, 19])["medium_shot_error"]
-    array([1, 2])
+    Reference:
+        Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
+
     """
     counts = np.asarray(class_counts)
     return {

@@ -21,9 +21,14 @@ from criterium.evaluation.calibration import (
     row_nll,
 )
 from criterium.evaluation.detection import auroc, fpr_at_tpr
-from criterium.evaluation.hierarchy import level_errors, mistake_distance, predicted_class, tree_distance
+from criterium.evaluation.hierarchy import (
+    level_errors,
+    mistake_distance,
+    predicted_class,
+    tree_distance,
+    tree_metrics,
+)
 from criterium.evaluation.imbalance import class_mean_error, shot_groups
-from criterium.evaluation.metrics import tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.ranked import Ranked
 from criterium.evaluation.selective import risk_coverage_area
@@ -52,6 +57,7 @@ def measure(
         class_counts: training rows a class; without them the errors of many, medium and few-shot classes
             are NaN, as they are where there is no such class.
         temperature: that of the validation rows, where it is known already.
+
     """
     validation, test = (predictions.where(split) for split in ("validation", "test"))
     for name, rows in (("validation", validation), ("test", test)):
@@ -129,6 +135,7 @@ def row_sample(
         hierarchy: the tree of the classes, for its metrics.
         class_counts: training rows a class, for the errors of many, medium and few-shot classes.
         groups: (N,) which test rows belong together, as those of one patient; they are drawn together.
+
     """
     test = predictions.where("test")
     each = _each(test, metric, k, temperature, hierarchy)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from criterium._checks import choice
-
-if TYPE_CHECKING:
-    from criterium.data.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -210,8 +208,10 @@ TREE_METRICS: dict[str, Metric] = {
 def metric(name: str) -> Metric:
     """Return what the number called `name` means.
 
-    >>> metric("level2_error").title
-    'level-2 error'
+    Example:
+        >>> metric("level2_error").title
+        'level-2 error'
+
     """
     if level := re.fullmatch(r"level([1-9][0-9]*)_error", name):
         words = f"test rows taken for a class in another branch of the tree, at level {level[1]}"
@@ -220,18 +220,13 @@ def metric(name: str) -> Metric:
     return known[choice("metrics", name, known)]
 
 
-def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
-    """Return the names of the numbers that a tree gives, from the root down."""
-    from criterium.data.hierarchy import levels
-
-    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")
-
-
 def asked_metric(name: str) -> tuple[str, int | None]:
     """Return the name of a metric as people type it, and the k that it names.
 
-    >>> asked_metric("top5-error"), asked_metric("class-mean-error")
-    (('topk_error', 5), ('class_mean_error', None))
+    Example:
+        >>> asked_metric("top5-error"), asked_metric("class-mean-error")
+        (('topk_error', 5), ('class_mean_error', None))
+
     """
     plain = name.strip().lower().replace("-", "_")
     found = re.fullmatch(r"top_?([1-9][0-9]*)_error", plain)
@@ -250,8 +245,10 @@ SKEW = 10
 def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple[str, str]:
     """Return the primary metric for data with so many rows a class, and the reason for it.
 
-    >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
-    ('class_mean_error', 'top1_error')
+    Example:
+        >>> default_metric([900, 80, 20])[0], default_metric([50, 50])[0]
+        ('class_mean_error', 'top1_error')
+
     """
     counts = [count for count in class_counts if count > 0]
     if counts and max(counts) > SKEW * min(counts):
@@ -261,3 +258,10 @@ def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple
             " judges by that."
         )
     return "top1_error", ""
+
+
+def __getattr__(name: str) -> Any:
+    """Return `measure`, which lives in `criterium.evaluation.measures`, when it is asked for here."""
+    if name == "measure":
+        return importlib.import_module("criterium.evaluation.measures").measure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

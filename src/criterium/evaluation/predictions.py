@@ -32,10 +32,12 @@ class Predictions:
     Raises:
         ValueError: if shapes do not fit, a value is not finite, a target is no class or a split unknown.
 
-    >>> rows = Predictions([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, -1], ["validation", "test", "ood"],
-    ...                    [2.0, 1.0, 0.5])
-    >>> rows.where("test").target
-    array([1])
+    Example:
+        >>> logits, split = [[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], ["validation", "test", "ood"]
+        >>> rows = Predictions(logits, [0, 1, -1], split, [2.0, 1.0, 0.5])
+        >>> rows.where("test").target
+        array([1])
+
     """
 
     logits: np.ndarray
@@ -114,6 +116,7 @@ class Predictions:
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no Parquet file, or one without the four columns.
+
         """
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -8,14 +8,16 @@ import numpy as np
 class Ranked:
     """The order of all scores, made once; each number is then a few sums over it.
 
+    Every method takes `weights` (N + M,), how often each row counts, the known ones first.
+
     Args:
         score_in: (N,) of known inputs.
         score_out: (M,) of inputs from elsewhere.
 
-    Every method takes `weights` (N + M,), how often each row counts, the known ones first.
+    Example:
+        >>> Ranked(np.array([3.0, 2.0]), np.array([2.0, 1.0])).auroc(np.ones(4))
+        0.875
 
-    >>> Ranked(np.array([3.0, 2.0]), np.array([2.0, 1.0])).auroc(np.ones(4))
-    0.875
     """
 
     def __init__(self, score_in: np.ndarray, score_out: np.ndarray) -> None:

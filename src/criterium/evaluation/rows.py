@@ -18,8 +18,10 @@ def rows_at_once(columns: int) -> int:
 def blocks(rows: int, columns: int) -> list[slice]:
     """Return slices that cover `rows` rows, as many at a time as `rows_at_once` says.
 
-    >>> blocks(5, CELLS // 2)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    Example:
+        >>> blocks(5, CELLS // 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+
     """
     step = rows_at_once(columns)
     return [slice(start, min(start + step, rows)) for start in range(0, max(1, rows), step)]
@@ -30,8 +32,10 @@ def by_rows(function: Callable[..., np.ndarray], table: np.ndarray, *others: np.
 
     What it returns of the blocks is joined along the last dimension, so its numbers must be numbers of rows.
 
-    >>> by_rows(lambda rows: rows.max(axis=1), np.array([[1, 2], [4, 3]]))
-    array([2, 4])
+    Example:
+        >>> by_rows(lambda rows: rows.max(axis=1), np.array([[1, 2], [4, 3]]))
+        array([2, 4])
+
     """
     parts = [function(table[rows], *(other[rows] for other in others)) for rows in blocks(*table.shape)]
     return np.concatenate(parts, axis=-1)

@@ -15,11 +15,14 @@ def risk_coverage_area(confidence: np.ndarray, right: np.ndarray, weights: np.nd
         right: (N,) whether it is right.
         weights: (N,) how often each row counts; once if None.
 
-    Reference: Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers",
-    ICLR 2019, equation 2.
+    Example:
+        >>> risk_coverage_area(np.array([0.9, 0.8]), np.array([True, False]))
+        0.25
 
-    >>> risk_coverage_area(np.array([0.9, 0.8]), np.array([True, False]))
-    0.25
+    Reference:
+        Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", ICLR
+        2019, equation 2.
+
     """
     often = np.ones(len(confidence)) if weights is None else weights
     _, tie = np.unique(-confidence, return_inverse=True)

@@ -42,16 +42,17 @@ class LinearCriterion(nn.Module):
         ValueError: a head, criterion or option without a fused form; a process that holds no class; DTensors
             placed otherwise.
 
-    Deviations:
-        Where no row counts, the mean is 0, as that of criterium's losses; that of
-        `torch.nn.CrossEntropyLoss` is NaN.
-
     Example:
         >>> import torch
         >>> from criterium import FocalLoss
         >>> head, features = torch.nn.Linear(4, 10), torch.randn(2, 4)
         >>> loss = LinearCriterion(head, FocalLoss())(features, torch.tensor([3, 7]))
         >>> torch.testing.assert_close(loss, FocalLoss()(head(features), torch.tensor([3, 7])))
+
+    Deviations:
+        Where no row counts, the mean is 0, as that of criterium's losses; that of
+        `torch.nn.CrossEntropyLoss` is NaN.
+
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class LinearCriterion(nn.Module):
 
         Raises:
             ValueError: an argument or an option that does not fit.
+
         """
         layer = layer_of_head(self.head)
         layer = layer if self._shard is None else layer._replace(held=self._shard)
@@ -124,6 +126,7 @@ def linear_loss(
         >>> criterion = criterium.FocalLoss(gamma=1.0)
         >>> loss = linear_loss(criterion, features, weight, target)
         >>> torch.testing.assert_close(loss, criterion(features @ weight.T, target))
+
     """
     return _fused_loss(criterion, linear_layer(weight, bias), features, target, candidates)
 

@@ -39,15 +39,19 @@ def complement_entropy(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> complement_entropy(torch.tensor([[9.0, 1.0, 1.0]]), torch.tensor([0]))  # −log(2) / 3
-    tensor(-0.2310)
+    Example:
+        >>> import torch
+        >>> complement_entropy(torch.tensor([[9.0, 1.0, 1.0]]), torch.tensor([0]))  # −log(2) / 3
+        tensor(-0.2310)
 
-    Paper: Chen et al., "Complement Objective Training", ICLR 2019, arXiv:1903.01182: the complement entropy.
+    Reference:
+        Chen et al., "Complement Objective Training", ICLR 2019, arXiv:1903.01182: the complement entropy.
 
-    *Deviations*: the authors form P_j = p_j / (1 − p_y + 1e-7) and log(P_j + 1e-10), which lets the loss
-    vanish, and the gradient go wrong by cancellation, once p_y is close to 1 (in float32 from a gap of
-    logits of about 16). Here both are formed in log-space from the wrong classes alone.
+    Deviations:
+        The authors form P_j = p_j / (1 − p_y + 1e-7) and log(P_j + 1e-10), which lets the loss vanish, and
+        the gradient go wrong by cancellation, once p_y is close to 1 (in float32 from a gap of logits of
+        about 16). Here both are formed in log-space from the wrong classes alone.
+
     """
     return per_example_loss(
         _rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
@@ -110,9 +114,11 @@ _rows = in_one_pass(_formed, "complement")
 class ComplementEntropyLoss(Criterion):
     """The module of `complement_entropy`, with the same options.
 
-    >>> import torch
-    >>> ComplementEntropyLoss(reduction="sum")(torch.zeros(2, 3), torch.tensor([0, 1]))
-    tensor(-0.4621)
+    Example:
+        >>> import torch
+        >>> ComplementEntropyLoss(reduction="sum")(torch.zeros(2, 3), torch.tensor([0, 1]))
+        tensor(-0.4621)
+
     """
 
     def __init__(

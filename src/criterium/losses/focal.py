@@ -39,16 +39,19 @@ def focal_loss(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]))  # log(2) / 4
-    tensor(0.1733)
+    Example:
+        >>> import torch
+        >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]))  # log(2) / 4
+        tensor(0.1733)
 
-    Paper: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002, in its softmax
-    form.
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002, in its softmax form.
 
-    *Deviations*: compared with the code of LDAM-DRW, which is what imbalanced classification uses, class
-    weights multiply the loss (there p_y becomes p_y^w inside it) and "mean" divides by their sum (there by
-    the number of rows); for γ < 1 the gradient at p_y = 1 is 0 (there NaN).
+    Deviations:
+        Compared with the code of LDAM-DRW, which is what imbalanced classification uses, class weights
+        multiply the loss (there p_y becomes p_y^w inside it) and "mean" divides by their sum (there by the
+        number of rows); for γ < 1 the gradient at p_y = 1 is 0 (there NaN).
+
     """
     gamma = non_negative("gamma", gamma)
 
@@ -79,9 +82,11 @@ def focal_loss(
 class FocalLoss(Criterion):
     """The module of `focal_loss`, with the same options.
 
-    >>> import torch
-    >>> FocalLoss(gamma=0.0)(torch.zeros(1, 2), torch.tensor([0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> FocalLoss(gamma=0.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+
     """
 
     def __init__(

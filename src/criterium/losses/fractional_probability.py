@@ -4,7 +4,9 @@ In a batch of B the first B // 2 images stay as they are. Each of the others get
 from three other images of its half, and its target gives each of the four classes that quadrant's share of
 the pixels. A batch is to be shuffled before it is mixed.
 
-Paper: Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874.
+Reference:
+    Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874.
+
 """
 
 from __future__ import annotations
@@ -32,10 +34,15 @@ def mix_quadrants(images: Tensor) -> Tensor:
     Raises:
         ValueError: fewer than three dimensions.
 
-    >>> import torch
-    >>> mix_quadrants(torch.arange(8.0).reshape(8, 1, 1).expand(8, 2, 2))[4]
-    tensor([[4., 6.],
-            [7., 5.]])
+    Example:
+        >>> import torch
+        >>> mix_quadrants(torch.arange(8.0).reshape(8, 1, 1).expand(8, 2, 2))[4]
+        tensor([[4., 6.],
+                [7., 5.]])
+
+    Reference:
+        Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874.
+
     """
     if images.dim() < 3:
         raise ValueError(f"images: got shape {tuple(images.shape)}, expected (B, ..., H, W)")
@@ -62,15 +69,21 @@ def mixed_targets(target: Tensor, num_classes: int, size: tuple[int, int]) -> Te
     Raises:
         ValueError: a target that is not (B,); a size below 1.
 
-    >>> import torch
-    >>> mixed_targets(torch.tensor([0, 0, 0, 1]), 2, size=(4, 4))
-    tensor([[1.0000, 0.0000],
-            [1.0000, 0.0000],
-            [0.5000, 0.5000],
-            [0.5000, 0.5000]])
+    Example:
+        >>> import torch
+        >>> mixed_targets(torch.tensor([0, 0, 0, 1]), 2, size=(4, 4))
+        tensor([[1.0000, 0.0000],
+                [1.0000, 0.0000],
+                [0.5000, 0.5000],
+                [0.5000, 0.5000]])
 
-    *Deviations*: quadrants of images with an odd side are not of equal size, and count by their pixels; the
-    authors give each a weight of 1/4.
+    Reference:
+        Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874.
+
+    Deviations:
+        Quadrants of images with an odd side are not of equal size, and count by their pixels; the authors
+        give each a weight of 1/4.
+
     """
     if target.dim() != 1:
         raise ValueError(f"target: got shape {tuple(target.shape)}, expected (B,)")
@@ -103,12 +116,18 @@ def fractional_probability_loss(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> target = mixed_targets(torch.tensor([0, 0, 0, 1]), 2, size=(4, 4))
-    >>> fractional_probability_loss(torch.zeros(4, 2), target)  # ½ [log 2 + 0]
-    tensor(0.3466)
+    Example:
+        >>> import torch
+        >>> target = mixed_targets(torch.tensor([0, 0, 0, 1]), 2, size=(4, 4))
+        >>> fractional_probability_loss(torch.zeros(4, 2), target)  # ½ [log 2 + 0]
+        tensor(0.3466)
 
-    *Deviations*: log-softmax, as in `isomax_loss`; the authors' loss of a batch of one is NaN.
+    Reference:
+        Macêdo et al., "Distinction Maximization Loss", arXiv:2205.05874.
+
+    Deviations:
+        Log-softmax, as in `isomax_loss`; the authors' loss of a batch of one is NaN.
+
     """
     non_negative("alpha", alpha)
     if logits.dim() != 2 or not target.is_floating_point():

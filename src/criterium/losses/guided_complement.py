@@ -42,16 +42,20 @@ def guided_complement_entropy(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> guided_complement_entropy(torch.tensor([[9.0, 1.0, 1.0]]), torch.tensor([0]))  # about −log 2 / log 3
-    tensor(-0.6308)
+    Example:
+        >>> import torch
+        >>> guided_complement_entropy(torch.tensor([[9.0, 1.0, 1.0]]), torch.tensor([0]))  # −log 2 / log 3
+        tensor(-0.6308)
 
-    Paper: Chen et al., "Improving Adversarial Robustness via Guided Complement Entropy", ICCV 2019,
-    arXiv:1903.09799: the guided complement entropy, with its normaliser log C.
+    Reference:
+        Chen et al., "Improving Adversarial Robustness via Guided Complement Entropy", ICCV 2019,
+        arXiv:1903.09799: the guided complement entropy, with its normaliser log C.
 
-    *Deviations*: α is 1/3, not the rounded 0.333. The authors form P_j = p_j / (1 − p_y + 1e-7),
-    log(P_j + 1e-10) and (p_y + 1e-7)^α, so their loss and gradient vanish once p_y is close to 1, where the
-    loss is to be at its lowest, and are wrong by cancellation in float32. Here both are formed in log-space.
+    Deviations:
+        Α is 1/3, not the rounded 0.333. The authors form P_j = p_j / (1 − p_y + 1e-7), log(P_j + 1e-10) and
+        (p_y + 1e-7)^α, so their loss and gradient vanish once p_y is close to 1, where the loss is to be at
+        its lowest, and are wrong by cancellation in float32. Here both are formed in log-space.
+
     """
     non_negative("alpha", alpha)
     return per_example_loss(
@@ -80,9 +84,11 @@ def _guided(alpha: float) -> Rows:
 class GuidedComplementEntropyLoss(Criterion):
     """The module of `guided_complement_entropy`, with the same options.
 
-    >>> import torch
-    >>> GuidedComplementEntropyLoss(alpha=0.0, reduction="sum")(torch.zeros(2, 3), torch.tensor([0, 1]))
-    tensor(-1.2619)
+    Example:
+        >>> import torch
+        >>> GuidedComplementEntropyLoss(alpha=0.0, reduction="sum")(torch.zeros(2, 3), torch.tensor([0, 1]))
+        tensor(-1.2619)
+
     """
 
     def __init__(

@@ -50,16 +50,20 @@ def hierarchical_complement_entropy(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> logits, groups = torch.tensor([[9.0, 1.0, 1.0, 2.0, 2.0]]), torch.tensor([0, 0, 0, 1, 1])
-    >>> hierarchical_complement_entropy(logits, torch.tensor([0]), groups=groups)  # −log(2) / 3 − log(2) / 5
-    tensor(-0.3697)
+    Example:
+        >>> import torch
+        >>> logits, groups = torch.tensor([[9.0, 1.0, 1.0, 2.0, 2.0]]), torch.tensor([0, 0, 0, 1, 1])
+        >>> hierarchical_complement_entropy(logits, torch.tensor([0]), groups=groups)
+        tensor(-0.3697)
 
-    Paper: Chen et al., "Learning with Hierarchical Complement Objective", 2019, arXiv:1911.07257.
+    Reference:
+        Chen et al., "Learning with Hierarchical Complement Objective", 2019, arXiv:1911.07257.
 
-    *Deviations*: the authors' code holds CIFAR-100's 20 groups of 5 and needs groups of one size; unequal
-    groups and more levels are not in it. They divide by 1 − p + 1e-7 and clamp logarithms at 1e-10, which
-    makes terms vanish, and wrong in float32, for a sure model. Here both are formed in log-space.
+    Deviations:
+        The authors' code holds CIFAR-100's 20 groups of 5 and needs groups of one size; unequal groups and
+        more levels are not in it. They divide by 1 − p + 1e-7 and clamp logarithms at 1e-10, which makes
+        terms vanish, and wrong in float32, for a sure model. Here both are formed in log-space.
+
     """
     rows = _rows(whole_numbers(groups), choice("level", level, LEVELS))
     return per_example_loss(
@@ -114,10 +118,12 @@ def _part(wrong: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 class HierarchicalComplementEntropyLoss(Criterion):
     """The module of `hierarchical_complement_entropy`, with the same options.
 
-    >>> import torch
-    >>> criterion = HierarchicalComplementEntropyLoss(groups=torch.tensor([0, 0, 0, 1]), level="inner")
-    >>> criterion(torch.zeros(2, 4), torch.tensor([0, 3]))  # the mean of −log(2) / 3 and 0
-    tensor(-0.1155)
+    Example:
+        >>> import torch
+        >>> criterion = HierarchicalComplementEntropyLoss(groups=torch.tensor([0, 0, 0, 1]), level="inner")
+        >>> criterion(torch.zeros(2, 4), torch.tensor([0, 3]))  # the mean of −log(2) / 3 and 0
+        tensor(-0.1155)
+
     """
 
     def __init__(

@@ -35,12 +35,15 @@ def multiclass_hinge(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> multiclass_hinge(torch.tensor([[3.0, 2.5, 0.0]]), torch.tensor([0]))  # (0.5 + 0) / 2
-    tensor(0.2500)
+    Example:
+        >>> import torch
+        >>> multiclass_hinge(torch.tensor([[3.0, 2.5, 0.0]]), torch.tensor([0]))  # (0.5 + 0) / 2
+        tensor(0.2500)
 
-    Paper: Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN 1999; as
-    a mean over classes, the hinge that Karpukhin et al., arXiv:2205.09615, compare EXACT with.
+    Reference:
+        Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN 1999; as a
+        mean over classes, the hinge that Karpukhin et al., arXiv:2205.09615, compare EXACT with.
+
     """
     non_negative("margin", margin)
 
@@ -57,9 +60,11 @@ def multiclass_hinge(
 class MulticlassHingeLoss(Criterion):
     """The module of `multiclass_hinge`, with the same options.
 
-    >>> import torch
-    >>> MulticlassHingeLoss(margin=2.0)(torch.zeros(1, 3), torch.tensor([0]))
-    tensor(2.)
+    Example:
+        >>> import torch
+        >>> MulticlassHingeLoss(margin=2.0)(torch.zeros(1, 3), torch.tensor([0]))
+        tensor(2.)
+
     """
 
     def __init__(

@@ -38,15 +38,19 @@ def isomax_loss(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> isomax_loss(torch.tensor([[-0.1, -0.3]]), torch.tensor([0]))
-    tensor(0.1269)
+    Example:
+        >>> import torch
+        >>> isomax_loss(torch.tensor([[-0.1, -0.3]]), torch.tensor([0]))
+        tensor(0.1269)
 
-    Paper: Macêdo et al., "Entropic Out-of-Distribution Detection", IJCNN 2021, arXiv:1908.05569: the second
-    part of the IsoMax loss; the same in arXiv:2105.14399 (IsoMax+) and arXiv:2205.05874 (DisMax).
+    Reference:
+        Macêdo et al., "Entropic Out-of-Distribution Detection", IJCNN 2021, arXiv:1908.05569: the second part
+        of the IsoMax loss; the same in arXiv:2105.14399 (IsoMax+) and arXiv:2205.05874 (DisMax).
 
-    *Deviations*: log-softmax, where the authors take the logarithm of a softmax that underflows, and the
-    loss is infinite, once E times a gap of logits exceeds about 104.
+    Deviations:
+        Log-softmax, where the authors take the logarithm of a softmax that underflows, and the loss is
+        infinite, once E times a gap of logits exceeds about 104.
+
     """
     scale = positive("entropic_scale", entropic_scale)
 
@@ -60,9 +64,11 @@ def isomax_loss(
 class IsoMaxLoss(Criterion):
     """The module of `isomax_loss`, with the same options.
 
-    >>> import torch
-    >>> IsoMaxLoss(entropic_scale=1.0)(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> IsoMaxLoss(entropic_scale=1.0)(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
+        tensor(0.6931)
+
     """
 
     entropic_scale: float

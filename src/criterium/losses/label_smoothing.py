@@ -38,15 +38,19 @@ def label_smoothing_cross_entropy(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> label_smoothing_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    tensor(0.3633)
+    Example:
+        >>> import torch
+        >>> label_smoothing_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+        tensor(0.3633)
 
-    Paper: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
-    arXiv:1512.00567, section 7.
+    Reference:
+        Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+        arXiv:1512.00567, section 7.
 
-    *Deviations*: `weight` multiplies the loss of a row by the weight of its class, as everywhere here;
-    `torch.nn.CrossEntropyLoss` weights the classes to which the target is spread. Without it they agree.
+    Deviations:
+        `weight` multiplies the loss of a row by the weight of its class, as everywhere here;
+        `torch.nn.CrossEntropyLoss` weights the classes to which the target is spread. Without it they agree.
+
     """
     share = check_smoothing(smoothing)
 
@@ -72,9 +76,11 @@ def check_smoothing(smoothing: float) -> float:
 class LabelSmoothingCrossEntropyLoss(Criterion):
     """The module of `label_smoothing_cross_entropy`, with the same options.
 
-    >>> import torch
-    >>> LabelSmoothingCrossEntropyLoss(smoothing=0.2)(torch.zeros(1, 2), torch.tensor([0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> LabelSmoothingCrossEntropyLoss(smoothing=0.2)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+
     """
 
     def __init__(

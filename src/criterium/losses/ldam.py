@@ -47,15 +47,19 @@ def ldam_loss(
     Raises:
         ValueError: an argument that does not fit. Values of `class_counts` on a GPU are not looked at.
 
-    >>> import torch
-    >>> cosines, counts = torch.tensor([[0.9, 0.1], [0.1, 0.9]]), torch.tensor([160, 10])
-    >>> ldam_loss(cosines, torch.tensor([0, 1]), class_counts=counts, scale=1.0, reduction="none")
-    tensor([0.4555, 0.5544])
+    Example:
+        >>> import torch
+        >>> cosines, counts = torch.tensor([[0.9, 0.1], [0.1, 0.9]]), torch.tensor([160, 10])
+        >>> ldam_loss(cosines, torch.tensor([0, 1]), class_counts=counts, scale=1.0, reduction="none")
+        tensor([0.4555, 0.5544])
 
-    Paper: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019,
-    arXiv:1906.07413.
+    Reference:
+        Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019,
+        arXiv:1906.07413.
 
-    *Deviations*: none in the numbers; the scale and margins are not tied to a device.
+    Deviations:
+        None in the numbers; the scale and margins are not tied to a device.
+
     """
     margin = partial(margins, class_counts, max_margin, scale)
 
@@ -92,12 +96,15 @@ def effective_number_weight(class_counts: Tensor, *, beta: float = 0.9999) -> Te
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> effective_number_weight(torch.tensor([1000, 100, 10]))
-    tensor([0.0284, 0.2713, 2.7004])
+    Example:
+        >>> import torch
+        >>> effective_number_weight(torch.tensor([1000, 100, 10]))
+        tensor([0.0284, 0.2713, 2.7004])
 
-    Paper: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
-    arXiv:1901.05555; deferred to the end of training by Cao et al., see `ldam_loss`.
+    Reference:
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, arXiv:1901.05555;
+        deferred to the end of training by Cao et al., see `ldam_loss`.
+
     """
     if not non_negative("beta", beta) < 1:
         raise ValueError(f"beta: got {beta!r}, expected a number from 0 to below 1")
@@ -111,10 +118,12 @@ def effective_number_weight(class_counts: Tensor, *, beta: float = 0.9999) -> Te
 class LDAMLoss(Criterion):
     """The module of `ldam_loss`, with the same options.
 
-    >>> import torch
-    >>> criterion = LDAMLoss(class_counts=torch.tensor([160, 10]), max_margin=0.0, scale=1.0)
-    >>> criterion(torch.zeros(1, 2), torch.tensor([0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> criterion = LDAMLoss(class_counts=torch.tensor([160, 10]), max_margin=0.0, scale=1.0)
+        >>> criterion(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+
     """
 
     class_counts: Tensor

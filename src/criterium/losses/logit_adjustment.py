@@ -43,13 +43,16 @@ def logit_adjusted_cross_entropy(
     Raises:
         ValueError: an argument that does not fit. Values of `class_counts` on a GPU are not looked at.
 
-    >>> import torch
-    >>> counts = torch.tensor([30, 10])
-    >>> logit_adjusted_cross_entropy(torch.zeros(1, 2), torch.tensor([1]), class_counts=counts)  # log 4
-    tensor(1.3863)
+    Example:
+        >>> import torch
+        >>> counts = torch.tensor([30, 10])
+        >>> logit_adjusted_cross_entropy(torch.zeros(1, 2), torch.tensor([1]), class_counts=counts)  # log 4
+        tensor(1.3863)
 
-    Paper: Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314: the logit
-    adjusted softmax cross-entropy.
+    Reference:
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314: the logit
+        adjusted softmax cross-entropy.
+
     """
     shift = partial(adjustment, class_counts, tau)
     dense = cross_entropy_of(lambda table, _: table + shift(table))
@@ -68,10 +71,12 @@ def adjustment(class_counts: Tensor, tau: float, table: Tensor) -> Tensor:
 class LogitAdjustedCrossEntropyLoss(Criterion):
     """The module of `logit_adjusted_cross_entropy`, with the same options.
 
-    >>> import torch
-    >>> criterion = LogitAdjustedCrossEntropyLoss(class_counts=torch.tensor([30, 10]), tau=0.0)
-    >>> criterion(torch.zeros(1, 2), torch.tensor([1]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> criterion = LogitAdjustedCrossEntropyLoss(class_counts=torch.tensor([30, 10]), tau=0.0)
+        >>> criterion(torch.zeros(1, 2), torch.tensor([1]))
+        tensor(0.6931)
+
     """
 
     class_counts: Tensor

@@ -38,14 +38,18 @@ def maxsup_loss(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> maxsup_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))  # log(1 + 1/e) + 0.1 (1 − 1/2)
-    tensor(0.3633)
+    Example:
+        >>> import torch
+        >>> maxsup_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))  # log(1 + 1/e) + 0.1 (1 − 1/2)
+        tensor(0.3633)
 
-    Paper: Zhou et al., "MaxSup: Overcoming Representation Collapse in Label Smoothing", NeurIPS 2025,
-    arXiv:2502.15798.
+    Reference:
+        Zhou et al., "MaxSup: Overcoming Representation Collapse in Label Smoothing", NeurIPS 2025,
+        arXiv:2502.15798.
 
-    *Deviations*: equal largest logits share the gradient of the maximum; the authors' goes to one of them.
+    Deviations:
+        Equal largest logits share the gradient of the maximum; the authors' goes to one of them.
+
     """
     non_negative("alpha", alpha)
 
@@ -83,9 +87,11 @@ def _from_largest_to_all(table: Tensor) -> Tensor:
 class MaxSupLoss(Criterion):
     """The module of `maxsup_loss`, with the same options.
 
-    >>> import torch
-    >>> MaxSupLoss(alpha=0.0)(torch.zeros(1, 2), torch.tensor([0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> MaxSupLoss(alpha=0.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+
     """
 
     alpha: float

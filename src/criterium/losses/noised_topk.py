@@ -67,11 +67,14 @@ def noised_topk_hinge(
         >>> noised_topk_hinge(logits, target, k=1, epsilon=0.0, reduction="none")
         tensor([0., 2., 3.])
 
-    Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
-    classification", ICML 2022.
+    Reference:
+        Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
+        classification", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.order_statistics.noised_kth`; the margins of
-    classes are given, not computed from counts, and keep the logits' precision; ``samples=None`` is new.
+    Deviations:
+        Those of `criterium.order_statistics.noised_kth`; the margins of classes are given, not computed from
+        counts, and keep the logits' precision; ``samples=None`` is new.
+
     """
     check_options(k, epsilon, margin, scale, samples)
     exact = samples is None and noise is None

@@ -40,14 +40,18 @@ def poly1_cross_entropy(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> poly1_cross_entropy(torch.zeros(1, 2), torch.tensor([0]))  # log(2) + 1/2
-    tensor(1.1931)
+    Example:
+        >>> import torch
+        >>> poly1_cross_entropy(torch.zeros(1, 2), torch.tensor([0]))  # log(2) + 1/2
+        tensor(1.1931)
 
-    Paper: Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions",
-    ICLR 2022, arXiv:2204.12511: the Poly-1 loss of cross-entropy.
+    Reference:
+        Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", ICLR
+        2022, arXiv:2204.12511: the Poly-1 loss of cross-entropy.
 
-    *Deviations*: 1 − p_y is formed as −expm1(log p_y), so that it keeps its digits where p_y is close to 1.
+    Deviations:
+        1 − p_y is formed as −expm1(log p_y), so that it keeps its digits where p_y is close to 1.
+
     """
     epsilon = _check(epsilon)
 
@@ -80,9 +84,11 @@ def _check(epsilon: float) -> float:
 class Poly1CrossEntropyLoss(Criterion):
     """The module of `poly1_cross_entropy`, with the same options.
 
-    >>> import torch
-    >>> Poly1CrossEntropyLoss(epsilon=0.0)(torch.zeros(1, 2), torch.tensor([0]))
-    tensor(0.6931)
+    Example:
+        >>> import torch
+        >>> Poly1CrossEntropyLoss(epsilon=0.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+
     """
 
     def __init__(

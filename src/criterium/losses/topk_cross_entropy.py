@@ -78,10 +78,13 @@ def topk_cross_entropy(
         >>> torch.stack(losses)
         tensor([0.0135, 0.2494, 3.4836, 5.6651])
 
-    Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
+    Reference:
+        Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
 
-    Deviations from the authors' code: those of `criterium.sorting.topk_matrix`; ``candidates`` equal to C
-    keeps all classes in their order; ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+    Deviations:
+        Those of `criterium.sorting.topk_matrix`; ``candidates`` equal to C keeps all classes in their order;
+        ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
     # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.

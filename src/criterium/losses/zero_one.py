@@ -54,19 +54,23 @@ def zero_one_relaxation(
     Raises:
         ValueError: an argument that does not fit.
 
-    >>> import torch
-    >>> logits, target = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
-    >>> zero_one_relaxation(logits, target)  # 2 / (1 + e)
-    tensor(0.5379)
-    >>> zero_one_relaxation(logits, target, kind="polynomial")
-    tensor(0.)
+    Example:
+        >>> import torch
+        >>> logits, target = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> zero_one_relaxation(logits, target)  # 2 / (1 + e)
+        tensor(0.5379)
+        >>> zero_one_relaxation(logits, target, kind="polynomial")
+        tensor(0.)
 
-    Paper: Karpukhin et al., "EXACT: How to Train Your Accuracy", arXiv:2205.09615, who compare with all
-    three; Hasan and Pal, "A New Smooth Approximation to the Zero One Loss with a Probabilistic
-    Interpretation", arXiv:1511.05643: the Beta-Bernoulli loss.
+    Reference:
+        Karpukhin et al., "EXACT: How to Train Your Accuracy", arXiv:2205.09615, who compare with all three;
+        Hasan and Pal, "A New Smooth Approximation to the Zero One Loss with a Probabilistic Interpretation",
+        arXiv:1511.05643: the Beta-Bernoulli loss.
 
-    *Deviations*: a and b are arguments, not parameters of the module, which the authors' training script
-    leaves out of the optimiser; the logarithm is formed in log-space, so it is finite for any a and b.
+    Deviations:
+        A and b are arguments, not parameters of the module, which the authors' training script leaves out of
+        the optimiser; the logarithm is formed in log-space, so it is finite for any a and b.
+
     """
     check_options(kind, temperature, a, b)
     rows = {
@@ -144,9 +148,11 @@ def check_options(kind: str, temperature: float, a: float | Tensor, b: float | T
 class ZeroOneRelaxationLoss(Criterion):
     """The module of `zero_one_relaxation`, with the same options.
 
-    >>> import torch
-    >>> ZeroOneRelaxationLoss(kind="polynomial")(torch.zeros(1, 3), torch.tensor([0]))
-    tensor(1.)
+    Example:
+        >>> import torch
+        >>> ZeroOneRelaxationLoss(kind="polynomial")(torch.zeros(1, 3), torch.tensor([0]))
+        tensor(1.)
+
     """
 
     def __init__(

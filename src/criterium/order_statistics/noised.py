@@ -46,11 +46,13 @@ def noised_kth(
         >>> noised_kth(scores, k=2, noise=torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]]))
         tensor(3.)
 
-    Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
-    classification", ICML 2022.
+    Reference:
+        Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
+        classification", ICML 2022.
 
-    Deviations from the authors' code: noise has the type of the scores, and float64 stays float64 in
-    the gradient; there is a generator.
+    Deviations:
+        Noise has the type of the scores, and float64 stays float64 in the gradient; there is a generator.
+
     """
     scores = checked(scores, k, epsilon)
     at_least("samples", samples, 1)

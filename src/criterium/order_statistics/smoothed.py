@@ -44,10 +44,13 @@ def smoothed_kth(scores: Tensor, k: int, *, epsilon: float = 1.0) -> Tensor:
         >>> smoothed_kth(torch.zeros(2, dtype=torch.float64), k=1)  # 1 / sqrt(pi)
         tensor(0.5642, dtype=torch.float64)
 
-    Paper: Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
-    classification", ICML 2022.
+    Reference:
+        Garcin et al., "Stochastic smoothing of the top-K calibrated hinge loss for deep imbalanced
+        classification", ICML 2022.
 
-    Deviations from the authors' code: it averages samples; this is their expectation.
+    Deviations:
+        It averages samples; this is their expectation.
+
     """
     scores = checked(scores, k, epsilon)
     if epsilon == 0:

@@ -63,17 +63,20 @@ def topk_matrix(
                 [1., 0.],
                 [0., 1.]])
 
-    Paper: Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022; its networks are
-    those of "Differentiable Sorting Networks for Scalable Sorting and Ranking Supervision", ICML 2021,
-    the last three distributions those of "Monotonic Differentiable Sorting Networks", ICLR 2022. The
-    other relaxations: Grover et al., ICLR 2019 (NeuralSort); Prillo & Eisenschlos, ICML 2020 (SoftSort);
-    Struski et al., ICML 2025 (LapSum); Cuturi et al., NeurIPS 2019 (Sinkhorn).
+    Reference:
+        Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022; its networks are those of
+        "Differentiable Sorting Networks for Scalable Sorting and Ranking Supervision", ICML 2021, the last
+        three distributions those of "Monotonic Differentiable Sorting Networks", ICLR 2022. The other
+        relaxations: Grover et al., ICLR 2019 (NeuralSort); Prillo & Eisenschlos, ICML 2020 (SoftSort);
+        Struski et al., ICML 2025 (LapSum); Cuturi et al., NeurIPS 2019 (Sinkhorn).
 
-    Deviations from the authors' code: column 0 is the largest, theirs is the k-th; f(-v) is not formed
-    as 1 - f(v), which in float32 is wrong by up to 18 % in a gradient (and, for chances near 1e-8, by
-    some percent in float64 too); ``"logistic_phi"``, whose slope has no bound at a tie, compares gaps
-    below 1e-7 as ``"logistic"`` does; layers are gathers, not dense n x n matrices. Cuturi et al. squash
-    scores into [0, 1]; here they are taken as they are, so that β is per unit of score.
+    Deviations:
+        Column 0 is the largest, theirs is the k-th; f(-v) is not formed as 1 - f(v), which in float32 is
+        wrong by up to 18 % in a gradient (and, for chances near 1e-8, by some percent in float64 too);
+        ``"logistic_phi"``, whose slope has no bound at a tie, compares gaps below 1e-7 as ``"logistic"``
+        does; layers are gathers, not dense n x n matrices. Cuturi et al. squash scores into [0, 1]; here they
+        are taken as they are, so that β is per unit of score.
+
     """
     scores, rule = _checked(scores, k, relaxation, distribution, steepness, art_lambda)
     if relaxation in SOFT_SORTS:
@@ -121,7 +124,9 @@ def sort_matrix(
         >>> matrix.mT @ scores
         tensor([2.9932, 0.9657, 0.0410])
 
-    Paper and deviations: see `topk_matrix`.
+    Reference:
+        See `topk_matrix`, also for deviations.
+
     """
     if scores.dim() == 0:
         raise ValueError("scores: got a single number, expected real numbers (..., n)")

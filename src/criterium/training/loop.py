@@ -156,10 +156,8 @@ def _take_up(trainer: Trainer, run: dict[str, Any], path: Path) -> History:
     for name, value in run.items():
         was = held.get(name) if isinstance(held, dict) else None
         if was != value:
-            raise OtherRun(
-                f"resume: {path} holds another run: its {name} was {was!r}, expected {value!r}"
-            )
-    history = note.get("history")
+            raise OtherRun(f"resume: {path} holds another run: its {name} was {was!r}, expected {value!r}")
+    history: Any = note.get("history")
     if not _is_history(history):
         raise OtherRun(f"resume: {path} holds no history of a run")
     try:
@@ -170,7 +168,12 @@ def _take_up(trainer: Trainer, run: dict[str, Any], path: Path) -> History:
 
 
 def _is_history(history: Any) -> bool:
-    if not isinstance(history, dict) or history.keys() != {"epoch", "train_loss", "validation_error", "seconds"}:
+    if not isinstance(history, dict) or history.keys() != {
+        "epoch",
+        "train_loss",
+        "validation_error",
+        "seconds",
+    }:
         return False
     columns = list(history.values())
     sound = all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns)

@@ -28,7 +28,10 @@ def allocate(cost: Tensor, target: float, weight: Tensor | None = None) -> Tenso
         >>> allocate(torch.tensor([0.1, 0.1, 100.0, 1.0]), target=8)
         tensor([1, 1, 4, 2])
 
-    Chen et al., ActNN, ICML 2021, arXiv:2104.14129, section 4; the same bits as the authors' priority queue.
+    Reference:
+        Chen et al., ActNN, ICML 2021, arXiv:2104.14129, section 4; the same bits as the authors' priority
+        queue.
+
     """
     cost = cost.detach().to("cpu", torch.float64)
     weights = torch.ones_like(cost) if weight is None else weight.to("cpu", torch.float64)

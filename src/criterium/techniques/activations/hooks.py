@@ -74,6 +74,14 @@ def compress_activations(
     L3.1 and L5 change the authors' handling of device memory as well; that is now for PyTorch's allocator
     (``PYTORCH_ALLOC_CONF=expandable_segments:True``), so they equal L3 and L4.
 
+    With other parts of PyTorch: autocast, `DistributedDataParallel` and ``checkpoint(use_reentrant=False)``
+    work; what lies inside a checkpointed part is not kept anyway. ``use_reentrant=True`` computes from the
+    inputs it saved, so they are kept exact. `torch.compile`: of a model compiled before, integers and
+    flags are compressed but numbers are kept as they are, since only the compiler knows what they are for;
+    inside a compiled function it raises. `torch.func` transforms refuse saved-tensor hooks. Replicas of
+    `nn.DataParallel` run in threads of their own, outside the context. A second backward pass
+    (``create_graph=True``) sees the same rounded numbers.
+
     Args:
         bits: 1 to 8 bits a number; all samples and layers alike if no level is given.
         level: one of the above; "L3" if neither is given. `bits` replaces its number of bits.
@@ -96,22 +104,16 @@ def compress_activations(
         >>> round(compression.plain_bytes / compression.stored_bytes, 1)
         9.5
 
-    With other parts of PyTorch: autocast, `DistributedDataParallel` and ``checkpoint(use_reentrant=False)``
-    work; what lies inside a checkpointed part is not kept anyway. ``use_reentrant=True`` computes from the
-    inputs it saved, so they are kept exact. `torch.compile`: of a model compiled before, integers and
-    flags are compressed but numbers are kept as they are, since only the compiler knows what they are for;
-    inside a compiled function it raises. `torch.func` transforms refuse saved-tensor hooks. Replicas of
-    `nn.DataParallel` run in threads of their own, outside the context. A second backward pass
-    (``create_graph=True``) sees the same rounded numbers.
+    Reference:
+        Jianfei Chen, Lianmin Zheng, Zhewei Yao, Dequan Wang, Ion Stoica, Michael W. Mahoney and Joseph E.
+        Gonzalez, "ActNN: Reducing Training Memory Footprint via 2-Bit Activation Compressed Training", ICML
+        2021, arXiv:2104.14129.
 
-    Jianfei Chen, Lianmin Zheng, Zhewei Yao, Dequan Wang, Ion Stoica, Michael W. Mahoney and Joseph E.
-    Gonzalez, "ActNN: Reducing Training Memory Footprint via 2-Bit Activation Compressed Training", ICML
-    2021, arXiv:2104.14129.
+    Deviations:
+        Saved-tensor hooks in place of a second set of layers; scale and offset in float32, not bfloat16,
+        which made the rounding biased; groups follow the numbers' order in memory and share a sample evenly
+        (300 numbers make two groups of 152, not of 256), and samples of fewer than 128 numbers share groups.
 
-    *Deviations* from the authors' code: saved-tensor hooks in place of a second set of layers; scale and
-    offset in float32, not bfloat16, which made the rounding biased; groups follow the numbers' order in
-    memory and share a sample evenly (300 numbers make two groups of 152, not of 256), and samples of fewer
-    than 128 numbers share groups.
     """
     return Compression(find_level(bits, level), generator)
 

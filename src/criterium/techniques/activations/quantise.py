@@ -46,12 +46,15 @@ def quantise(groups: Tensor, bits: int, noise: Tensor) -> tuple[Tensor, Tensor, 
         >>> codes
         tensor([[0, 1, 2, 3]], dtype=torch.uint8)
 
-    Jianfei Chen, Lianmin Zheng et al., "ActNN: Reducing Training Memory Footprint via 2-Bit Activation
-    Compressed Training", ICML 2021, arXiv:2104.14129, section 3.2.
+    Reference:
+        Jianfei Chen, Lianmin Zheng et al., "ActNN: Reducing Training Memory Footprint via 2-Bit Activation
+        Compressed Training", ICML 2021, arXiv:2104.14129, section 3.2.
 
-    *Deviation*: the authors keep scale and offset of float32 inputs in bfloat16, which puts them up to 0.2 %
-    off and makes the result biased; here they keep the type of `groups`. Rounding is floor(f + u) rather than
-    round(f + u − 1/2), which differs on ties alone.
+    Deviations:
+        The authors keep scale and offset of float32 inputs in bfloat16, which puts them up to 0.2 % off and
+        makes the result biased; here they keep the type of `groups`. Rounding is floor(f + u) rather than
+        round(f + u − 1/2), which differs on ties alone.
+
     """
     offset = groups.amin(1, keepdim=True)
     steps = 2**bits - 1
@@ -67,6 +70,7 @@ def dequantise(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     Example:
         >>> dequantise(torch.tensor([[0, 3]]), torch.tensor([[1.5]]), torch.tensor([[-1.0]]))
         tensor([[-1., 1.]])
+
     """
     return codes.to(scale.dtype).div_(scale).add_(offset)
 
@@ -77,6 +81,7 @@ def fields(bits: int) -> list[tuple[int, int]]:
     Example:
         >>> fields(7)
         [(0, 4), (4, 2), (6, 1)]
+
     """
     found, low = [], 0
     for width in (8, 4, 2, 1):
@@ -95,6 +100,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     Example:
         >>> pack(torch.tensor([[1, 0, 3, 2, 0, 0, 1, 1]], dtype=torch.uint8), 2)
         tensor([[77, 72]], dtype=torch.uint8)
+
     """
     parts = []
     for low, width in fields(bits):
@@ -113,6 +119,7 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     Example:
         >>> unpack(torch.tensor([[77, 72]], dtype=torch.uint8), 2)
         tensor([[1, 0, 3, 2, 0, 0, 1, 1]], dtype=torch.uint8)
+
     """
     rows, size = len(packed), packed.shape[1] * 8 // bits
     codes = packed.new_zeros(rows, size)

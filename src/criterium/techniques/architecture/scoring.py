@@ -86,12 +86,14 @@ def score_architecture(model: nn.Module, batch: Tensor) -> ArchitectureScore:
         >>> found.parameters, found.flops, found.codes, found.rank, found.score > 0
         (515, 896, 8, 8, True)
 
-    *Deviations* from the authors' code: functions and the GELU family count, not only modules with "ReLU" in
-    their name; which rectifiers a gradient reaches is read off the autograd graph instead of a backward pass;
-    dropout is off, so that the score is not random; batch norm uses the batch's statistics, as there. K is
-    kept for one batch, where theirs adds up over repeats. Of the synaptic flow: biases count as zero, and
-    norms and rectifiers of all kinds as the identity, so that R is a sum of products of weights; arithmetic
-    is in float64 and the logarithm is returned, for deep networks overflow otherwise.
+    Deviations:
+        Functions and the GELU family count, not only modules with "ReLU" in their name; which rectifiers a
+        gradient reaches is read off the autograd graph instead of a backward pass; dropout is off, so that
+        the score is not random; batch norm uses the batch's statistics, as there. K is kept for one batch,
+        where theirs adds up over repeats. Of the synaptic flow: biases count as zero, and norms and
+        rectifiers of all kinds as the identity, so that R is a sum of products of weights; arithmetic is in
+        float64 and the logarithm is returned, for deep networks overflow otherwise.
+
     """
     _check(model, batch)
     devices = [batch.device] if batch.device.type == "cuda" else []

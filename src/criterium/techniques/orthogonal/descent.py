@@ -38,10 +38,12 @@ class RotationDescent(torch.optim.Optimizer):
         >>> orthogonal.orthogonality_error(model) < 1e-6
         True
 
-    Paper: Li, Li and Todorovic, "Efficient Riemannian Optimization on the Stiefel Manifold via the Cayley
-    Transform", ICLR 2020, arXiv:2002.01113, in the form of "Orthogonal Over-Parameterized Training".
+    Reference:
+        Li, Li and Todorovic, "Efficient Riemannian Optimization on the Stiefel Manifold via the Cayley
+        Transform", ICLR 2020, arXiv:2002.01113, in the form of "Orthogonal Over-Parameterized Training".
 
-    *Deviation*: the matrix is made orthogonal after each update; the authors' drifts away.
+    Deviations:
+        The matrix is made orthogonal after each update; the authors' drifts away.
 
     """
 

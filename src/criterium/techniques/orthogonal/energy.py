@@ -26,8 +26,9 @@ def hyperspherical_energy(weight: Tensor) -> Tensor:
         >>> hyperspherical_energy(torch.tensor([[3.0, 0.0], [-0.5, 0.0]]))
         tensor(1.)
 
-    Paper: Liu et al., "Learning towards Minimum Hyperspherical Energy", NeurIPS 2018, arXiv:1805.09298,
-    with s = 1.
+    Reference:
+        Liu et al., "Learning towards Minimum Hyperspherical Energy", NeurIPS 2018, arXiv:1805.09298,
+        with s = 1.
 
     """
     if weight.dim() < 2:

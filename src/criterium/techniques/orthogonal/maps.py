@@ -24,9 +24,11 @@ def _gap(matrix: Tensor) -> Tensor:
 def cayley(free: Tensor) -> Tensor:
     """Return (I + S)(I − S)⁻¹ with S = triu(R) − triu(R)ᵀ: a rotation, its determinant is 1.
 
-    >>> cayley(torch.tensor([[7.0, 1.0], [9.0, 7.0]]))
-    tensor([[ 0.,  1.],
-            [-1.,  0.]])
+    Example:
+        >>> cayley(torch.tensor([[7.0, 1.0], [9.0, 7.0]]))
+        tensor([[ 0.,  1.],
+                [-1.,  0.]])
+
     """
     upper = free.triu()
     identity = torch.eye(len(free), dtype=free.dtype, device=free.device)
@@ -40,9 +42,11 @@ def cayley(free: Tensor) -> Tensor:
 def gram_schmidt(free: Tensor) -> Tensor:
     """Return the rows of R, each without its parts along those before it, at length 1.
 
-    >>> gram_schmidt(torch.tensor([[3.0, 4.0], [5.0, 0.0]]))
-    tensor([[ 0.6000,  0.8000],
-            [ 0.8000, -0.6000]])
+    Example:
+        >>> gram_schmidt(torch.tensor([[3.0, 4.0], [5.0, 0.0]]))
+        tensor([[ 0.6000,  0.8000],
+                [ 0.8000, -0.6000]])
+
     """
     columns, triangle = torch.linalg.qr(free.T)
     rows: Tensor = (columns * _signs(triangle)).T
@@ -52,9 +56,11 @@ def gram_schmidt(free: Tensor) -> Tensor:
 def householder(free: Tensor) -> Tensor:
     """Return the Q of R = QT by n − 1 reflections, all but the last of T's diagonal positive.
 
-    >>> householder(torch.tensor([[3.0, 5.0], [4.0, 0.0]]))
-    tensor([[ 0.6000,  0.8000],
-            [ 0.8000, -0.6000]])
+    Example:
+        >>> householder(torch.tensor([[3.0, 5.0], [4.0, 0.0]]))
+        tensor([[ 0.6000,  0.8000],
+                [ 0.8000, -0.6000]])
+
     """
     columns: Tensor
     columns, triangle = torch.linalg.qr(free)
@@ -69,9 +75,11 @@ def householder(free: Tensor) -> Tensor:
 def lowdin(free: Tensor) -> Tensor:
     """Return UVᵀ of R = UΣVᵀ: the orthogonal matrix nearest to R.
 
-    >>> lowdin(torch.tensor([[0.0, 5.0], [2.0, 0.0]]))
-    tensor([[0., 1.],
-            [1., 0.]])
+    Example:
+        >>> lowdin(torch.tensor([[0.0, 5.0], [2.0, 0.0]]))
+        tensor([[0., 1.],
+                [1., 0.]])
+
     """
     nearest: Tensor = _Polar.apply(free)  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
     return nearest

@@ -140,8 +140,10 @@ def next_episode(model: nn.Module, generator: torch.Generator | None = None) -> 
 def rotations(model: nn.Module) -> list[nn.Parameter]:
     """Return the trained matrices, one a layer; raise a `ValueError` where there are none.
 
-    >>> [tuple(matrix.shape) for matrix in rotations(apply(nn.Linear(4, 2), "cayley"))]
-    [(4, 4)]
+    Example:
+        >>> [tuple(matrix.shape) for matrix in rotations(apply(nn.Linear(4, 2), "cayley"))]
+        [(4, 4)]
+
     """
     _require(model)
     return [free for _, _, free in rotated_layers(model)]
@@ -153,8 +155,10 @@ def penalty(model: nn.Module, coefficient: float = 0.1) -> Tensor:
     Raises:
         ValueError: no layer of `model` is regularised.
 
-    >>> penalty(apply(nn.Linear(4, 2), "regularised"))
-    tensor(0., grad_fn=<MulBackward0>)
+    Example:
+        >>> penalty(apply(nn.Linear(4, 2), "regularised"))
+        tensor(0., grad_fn=<MulBackward0>)
+
     """
     found = [(rotated, free) for _, rotated, free in rotated_layers(model) if rotated.method == "regularised"]
     if not found:
@@ -167,8 +171,10 @@ def penalty(model: nn.Module, coefficient: float = 0.1) -> Tensor:
 def orthogonality_error(model: nn.Module) -> float:
     """Return the largest entry, over all layers, of |QQᵀ − I|; raise a `ValueError` where there is none.
 
-    >>> orthogonality_error(apply(nn.Linear(4, 2), "householder")) < 1e-6
-    True
+    Example:
+        >>> orthogonality_error(apply(nn.Linear(4, 2), "householder")) < 1e-6
+        True
+
     """
     _require(model)
     return max(
