@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from criterium._files import read_json
+from criterium._sealed import hash_of
 from criterium._version import __version__
+from criterium.comparison.made import check_made
 from criterium.comparison.plan import Plan
 
 _DATA = {"name", "classes", "rows", "hashes", "notes"}
@@ -25,13 +27,18 @@ def read_config(root: Path) -> tuple[dict[str, Any], Plan]:
     if not path.is_file():
         raise ValueError(f"{root}: no comparison there (no config.json)")
     config = read_json(path)
+    seal = config.pop("seal", None) if isinstance(config, dict) else None
     parts = {"plan", "data", "machine"}
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
         raise ValueError(f"{path}: got other contents than the settings of a comparison")
     with blamed(root, config):
         if missing := _DATA - config["data"].keys():
             raise ValueError(f"data: {', '.join(sorted(missing))} is missing")
-        return config, Plan.from_dict(config["plan"])
+        plan = Plan.from_dict(config["plan"])
+        if seal != hash_of(config):
+            check_made(root, plan, config)  # which says what differs
+            raise ValueError("was changed since it was written: its seal does not fit")
+        return config, plan
 
 
 @contextmanager

@@ -16,15 +16,17 @@ import numpy as np
 
 from criterium import _signals
 from criterium._checks import at_least
-from criterium._files import expanded, whole, words_of, write_json
+from criterium._files import expanded, whole, words_of
+from criterium._sealed import described, write_sealed
 from criterium.comparison import tuning
 from criterium.comparison.config import blamed, read_config
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
+from criterium.comparison.made import check_made
 from criterium.comparison.plan import Plan, configure
 from criterium.comparison.rehearsal import rehearse
 from criterium.comparison.runs import Run, Trial, carry_out, drop_weights
-from criterium.comparison.study import Chosen, Study, decided, known_cost, open_study
+from criterium.comparison.study import GROUPS, Chosen, Study, decided, known_cost, open_study
 from criterium.data import Dataset, Source
 from criterium.data.sources import SourceOptions
 from criterium.engine.executor import RunFailed, execute_all, fresh_workers
@@ -35,6 +37,7 @@ from criterium.engine.setup import Setup
 from criterium.evaluation.hierarchy import tree_metrics
 from criterium.evaluation.imbalance import shot_groups
 from criterium.evaluation.metrics import METRICS, asked_metric, default_metric
+from criterium.models.custom import import_factory
 from criterium.statistics.formats import title
 from criterium.training import Recipe
 
@@ -140,9 +143,11 @@ def compare(
     root = new_folder(dataset.name) if out is None else _free(expanded(out))
     with alone(root):
         _free(root)  # another process may have had it in the meantime
-        write_json(root / "config.json", config)
         if not dataset.test_varies and dataset.test.groups is not None:
-            np.save(root / "test-groups.npy", dataset.test.groups.numpy())
+            with whole(root / GROUPS) as temporary, temporary.open("wb") as file:
+                np.save(file, dataset.test.groups.numpy())
+            config["data"]["files"] = described(root / GROUPS)
+        write_sealed(root / "config.json", config)
         shown = progress or Progress()
         shown.note(why or f"Judged by {title(plan.metric, plan.k)}.")
         for line in notes_on_handed(handed, root):
@@ -202,6 +207,9 @@ def resume(
     with blamed(root, config):
         for name in plan.objectives:
             plan.configure(name, {})
+    if ":" in plan.model:
+        import_factory(plan.model)
+    check_made(root, plan, config, code=True)
     if jobs is not None:
         plan = replace(plan, setup=replace(plan.setup, jobs=jobs))
     held = Held(plan.setup.source)
@@ -259,13 +267,17 @@ def _work(
     plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress, log: logging.Logger
 ) -> Study:
     log.info("begin: %s", json.dumps(config["plan"]))
+    try:
+        known_cost(root)
+    except ValueError:
+        (root / "cost.json").unlink()
     work = partial(carry_out, plan, held)
     everything = partial(execute_all, work, root=root, jobs=plan.setup.jobs, log=log, progress=progress)
     chosen: Chosen = {label: {} for label in plan.objectives}
     looks = {look.repeats for look in plan.looks}
     for done, repeat in enumerate(plan.seeds):
         _carry_out_repeat(plan, root, repeat, chosen, everything, done)
-        write_json(root / "settings.json", chosen)
+        write_sealed(root / "settings.json", chosen)
         if done + 1 in looks and done + 1 < len(plan.seeds) and decided(open_study(root, done + 1).verdicts):
             break
     log.info("settings: %s", json.dumps(chosen))
@@ -273,7 +285,7 @@ def _work(
     if not known_cost(root):
         progress.note("measuring the cost of a step")
         first = {label: settings[str(plan.seeds[0])]["setting"] for label, settings in chosen.items()}
-        write_json(root / "cost.json", measure_cost(plan, held.split(plan.seeds[0]), first))
+        write_sealed(root / "cost.json", measure_cost(plan, held.split(plan.seeds[0]), first))
         study = replace(study, cost=known_cost(root))
     _write_results(root / "results.parquet", study.results)
     study.report()
