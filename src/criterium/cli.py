@@ -314,7 +314,7 @@ def search(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
+    """Rank networks by how well they tell inputs apart untrained, with their size and cost."""
     with one_line_errors():
         from criterium.architecture_search import search as carry_out
 
@@ -548,7 +548,7 @@ def _show_search(found: ArchitectureSearch, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    # Elsewhere than in a terminal, as wide as the table is.
+    # Where there is no terminal, as wide as the table is.
     Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False).print(found.tables())
     typer.echo(f"\nEverything is in {found.folder}; look at {found.folder / 'scatter.svg'}")
     typer.echo(f"Race the best: {found.race_command}")

@@ -167,7 +167,7 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""Every number that `measure` gives beside the temperature, by name."""
+"""Every number that `measure` gives, the temperature apart, by name."""
 
 _OOD = ("auroc", "fpr95", "aupr")
 
@@ -181,7 +181,7 @@ NEAR_AND_FAR: dict[str, Metric] = {
     for where in ("near", "far")
     for name in _OOD
 }
-"""What `measure` gives beside that where OOD inputs come from two sources, one near to the data, one far."""
+"""What `measure` gives as well where OOD inputs come from two sources, one near to the data, one far."""
 
 TREE_METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -204,7 +204,7 @@ TREE_METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""What `measure` gives beside that where classes hang in a tree; in a deeper one ``level2_error`` too."""
+"""What `measure` gives as well where classes hang in a tree; in a deeper one ``level2_error`` too."""
 
 
 def metric(name: str) -> Metric:

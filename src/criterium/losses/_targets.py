@@ -128,7 +128,7 @@ def _rows_that_count(index: Tensor, classes: int, ignore_index: int) -> tuple[Te
 
 
 def _bounds(index: Tensor) -> tuple[int, int]:
-    """Return the least and the largest index; (0, -1) of no index, or where a look is dear or impossible."""
+    """Return the least and the largest index; (0, -1) of no index, or where looking is slow or impossible."""
     # On a GPU it would stall the queue at every step; there the indexing itself asserts.
     if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
         return 0, -1
