@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test fuzz picture clean
 
 demo: $(VENV)/.installed
-	$(BIN)/criterium compare
+	$(BIN)/criterium compare --repeats 5 --tune 4
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

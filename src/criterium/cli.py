@@ -43,6 +43,20 @@ Hierarchy = Annotated[
         metavar="FILE", help="Tree of the classes: .csv or .json of classes and parents, or cifar100."
     ),
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="What decides, such as top5-error (see: criterium list metrics). [default: top1-error;"
+        " class-mean-error where class counts differ by more than ten times]"
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        help="Least difference that matters: in points, or the metric's unit. [default: of errors 1 point, or"
+        " a fifth of the control's validation error]"
+    ),
+]
 Model = Annotated[str, typer.Option(help="A model (see: criterium list models) or pkg.module:factory.")]
 K = Annotated[
     int | None, typer.Option("--k", help="The k of top-k. [default: 3, fewer where classes are few]")
@@ -165,11 +179,21 @@ def compare(
     hierarchy: Hierarchy = None,
     reading: dict[str, Any],
     model: Model = "mlp",
-    seeds: Annotated[str, typer.Option(help="How many, or which: 5 or 0,1,7.")] = "5",
+    repeats: Annotated[
+        str,
+        typer.Option(
+            "--repeats",
+            "--seeds",
+            help="How many, or which: 10 or 0,1,7; auto:20 stops at 5, 10 or 20, when the verdicts are in.",
+        ),
+    ] = "10",
+    metric: Metric = None,
+    margin: Margin = None,
     k: K = None,
     tune: Annotated[
-        int, typer.Option(help="Settings to try for each objective on validation rows; 0: as published.")
-    ] = 4,
+        int, typer.Option(help="Settings that each objective tries in each repeat; 0: the default one.")
+    ] = 8,
+    study_seed: Annotated[int, typer.Option(help="Another one draws other settings and weights.")] = 0,
     recipe: dict[str, Any],
     device: Device = "auto",
     precision: Precision = "auto",
@@ -192,9 +216,12 @@ def compare(
                 data,
                 objectives=asked or comparison.DEFAULT_OBJECTIVES,
                 model=model,
-                seeds=_seeds(seeds),
+                repeats=_repeats(repeats),
+                metric=metric,
+                margin=margin,
                 k=k,
                 tune=tune,
+                study_seed=study_seed,
                 data_dir=data_dir,
                 label=label,
                 ood=ood,
@@ -249,7 +276,7 @@ def train(
     hierarchy: Hierarchy = None,
     reading: dict[str, Any],
     model: Model = "mlp",
-    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches, noise and the split.")] = 0,
     k: K = None,
     recipe: dict[str, Any],
     device: Device = "auto",
@@ -258,7 +285,7 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train one objective once, with its published settings unless options say otherwise."""
+    """Train one objective once, with its default settings unless options say otherwise."""
     with one_line_errors():
         from criterium import comparison
 
@@ -267,7 +294,7 @@ def train(
                 data,
                 objectives=[objective],
                 model=model,
-                seeds=[seed],
+                repeats=[seed],
                 k=k,
                 tune=0,
                 data_dir=data_dir,
@@ -372,12 +399,8 @@ def judge(
             " predictions.parquet. The files of one name are its repeats, in order.",
         ),
     ],
-    metric: Annotated[
-        str | None, typer.Option(help="What decides, as top5-error (see: criterium list metrics).")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option(help="Least difference that matters: points, or the metric's unit.")
-    ] = None,
+    metric: Metric = None,
+    margin: Margin = None,
     train_rows: Annotated[
         int | None,
         typer.Option(help="Rows each model was trained and chosen on, if repeats have own test rows."),
@@ -488,12 +511,14 @@ def _names(values: list[str]) -> list[str]:
     return [name for value in values for name in re.split(r"\s+|,(?![^,:]*=)", value.strip()) if name]
 
 
-def _seeds(text: str) -> int | list[int]:
+def _repeats(text: str) -> int | str | list[int]:
     if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
         return int(text)
     if re.fullmatch(r"[0-9]+(,[0-9]+)*,?", text) and "," in text:
         return [int(part) for part in text.split(",") if part]
-    raise ValueError(f"seeds: got {text!r}, expected how many (5), or which (0,1,7)")
+    if re.fullmatch(r"auto:[0-9]+", text):
+        return text
+    raise ValueError(f"repeats: got {text!r}, expected how many (10), which (0,1,7), or auto:20")
 
 
 def _bits_or_level(text: str | None) -> int | str | None:

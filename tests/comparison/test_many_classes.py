@@ -102,11 +102,11 @@ def test_with_many_classes_few_rows_are_predicted_at_a_time(monkeypatch: pytest.
 def test_a_run_is_scored_without_a_second_table(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "CELLS", 3 * CLASSES)
     logits = np.random.default_rng(0).normal(size=(150, CLASSES)).astype("float32")
-    runs.judge(logits[:60], dataset)  # the first call imports
+    runs.judge(logits[:60], dataset, metric="top1_error", k=3)  # the first call imports
     tracemalloc.start()
     try:
         predictions = runs.score(logits, dataset, "mmles", 1.0)
-        judged = runs.judge(logits[:60], dataset)
+        judged = runs.judge(logits[:60], dataset, metric="top1_error", k=3)
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from criterium.comparison import Study, compare
+from criterium.comparison import Study, compare, open_study
 from criterium.comparison.labels import parse
 from criterium.comparison.plan import Plan, configure
-from criterium.comparison.tuning import TUNING_SEED, best, draw_settings
+from criterium.comparison.race import trials_of
+from criterium.comparison.tuning import best
 from criterium.data import Source
 from criterium.engine.setup import Setup
-from criterium.objectives import OBJECTIVES
 from criterium.training import Recipe
 
 OBJECTIVES_RUN = ("cross-entropy", "exact", "dismax", "cot")
@@ -44,7 +45,7 @@ def race(folder: Path, **options: Any) -> Study:
         blobs(folder / "data.npz", test_labels_shuffled=options.pop("test_labels_shuffled", False)),
         objectives=options.pop("objectives", OBJECTIVES_RUN),
         model="linear",
-        seeds=2,
+        repeats=options.pop("repeats", 2),
         recipe=Recipe(epochs=3, batch_size=32),
         jobs=1,
         device="cpu",
@@ -76,21 +77,34 @@ def test_no_choice_and_no_fitted_constant_depends_on_test_rows(study: Study, tmp
         assert all(torch.equal(ours[name], others[name]) for name in ours)
 
 
-def test_tuning_leaves_no_test_predictions(study: Study) -> None:
+def test_trials_leave_no_test_predictions_and_no_weights(study: Study) -> None:
     tries = sorted((study.folder / "tuning").iterdir())
-    assert len(tries) == 3 * len(OBJECTIVES_RUN)
+    assert len(tries) == 2 * 3 * len(OBJECTIVES_RUN)
     for folder in tries:
         assert [entry.name for entry in folder.iterdir()] == ["run.json"]
-        found = json.loads((folder / "run.json").read_text())
-        assert found["seed"] == TUNING_SEED
-        assert "metrics" not in found
+        assert "metrics" not in json.loads((folder / "run.json").read_text())
+
+
+def test_what_is_reported_is_a_trial_and_not_trained_again(study: Study) -> None:
+    for found in runs(study):
+        label, seed = found["objective"], found["seed"]
+        place = study.folder / "tuning" / f"{label}-seed{seed}-{found['trial']}"
+        tried = json.loads((place / "run.json").read_text())
+        assert {name: found[name] for name in tried} == tried  # seconds of training among it
+
+
+def test_each_repeat_draws_settings_of_its_own(study: Study) -> None:
+    drawn = {repeat: [trial.setting for trial in trials_of(study.plan, "cot", repeat)] for repeat in (0, 1)}
+    assert drawn[0] != drawn[1]
+    other = [trial.setting for trial in trials_of(study.plan, "dismax", 0)]
+    assert [setting["learning_rate"] for setting in drawn[0][-1:]] != [s["learning_rate"] for s in other[-1:]]
 
 
 def test_runs_of_a_seed_share_the_backbone_they_start_from(tmp_path: Path) -> None:
     study = compare(
         blobs(tmp_path / "data.npz"),
         objectives=OBJECTIVES_RUN,
-        seeds=2,
+        repeats=2,
         tune=0,
         recipe=Recipe(epochs=1),
         jobs=1,
@@ -107,16 +121,93 @@ def test_runs_of_a_seed_share_the_backbone_they_start_from(tmp_path: Path) -> No
 def test_the_chosen_setting_is_the_best_on_validation_rows(study: Study) -> None:
     chosen = json.loads((study.folder / "settings.json").read_text())
     for label in OBJECTIVES_RUN:
-        found = [
-            json.loads((study.folder / "tuning" / f"{label}-{n}" / "run.json").read_text()) for n in range(3)
-        ]
-        ranks = [(entry["validation_error"], entry["validation_nll"]) for entry in found]
-        assert chosen[label] == found[ranks.index(min(ranks))]["setting"]
-        assert all(entry["setting"] == chosen[label] for entry in runs(study) if entry["objective"] == label)
+        for repeat in (0, 1):
+            places = [study.folder / "tuning" / f"{label}-seed{repeat}-{n}" for n in range(3)]
+            found = [json.loads((place / "run.json").read_text()) for place in places]
+            ranks = [(entry["validation_loss"], entry["validation_nll"]) for entry in found]
+            best_one = ranks.index(min(ranks))
+            assert chosen[label][str(repeat)] == {"trial": best_one, "setting": found[best_one]["setting"]}
+
+
+def test_settings_are_chosen_by_the_metric_that_decides(tmp_path: Path) -> None:
+    study = race(tmp_path, tune=3, metric="nll", objectives=("cross-entropy", "hinge"))
+    for place in sorted((study.folder / "tuning").iterdir()):
+        found = json.loads((place / "run.json").read_text())
+        assert found["validation"] == found["validation_loss"] == found["validation_nll"]
+    assert study.verdicts[0].metric == "nll"
+    assert study.margin == 0.02
+
+
+def test_the_margin_is_fixed_by_validation_rows(study: Study) -> None:
+    (control,) = (run for run in runs(study) if (run["objective"], run["seed"]) == ("cross-entropy", 0))
+    assert study.margin == pytest.approx(min(0.01, control["validation"] / 5))
+
+
+def test_with_an_official_test_part_rows_are_a_source_of_chance(study: Study) -> None:
+    assert not study.config["data"]["test_varies"]
+    assert "for these training rows" in study.table.sentences[0]
+    spread = study.table.judgement.assessments["cot"].spread
+    assert (spread.rows, spread.repeats) == (120, 2)
+    assert spread.floor > 0
+
+
+def test_a_split_a_repeat_and_its_correction(tmp_path: Path) -> None:
+    study = compare(
+        "digits",
+        objectives=["cross-entropy", "hinge"],
+        model="linear",
+        repeats=2,
+        tune=0,
+        recipe=Recipe(epochs=1),
+        jobs=1,
+        device="cpu",
+        out=tmp_path / "run",
+    )
+    by_repeat = {run["seed"]: run["data"]["test"] for run in runs(study)}
+    assert by_repeat[0] != by_repeat[1]
+    spread = study.table.judgement.assessments["hinge"].spread
+    units = study.config["data"]["units"]
+    assert spread.floor == pytest.approx(spread.deviation**2 * units["test"] / units["other"])
+    same = compare(
+        "digits",
+        objectives=["cross-entropy", "hinge"],
+        model="linear",
+        repeats=2,
+        tune=0,
+        recipe=Recipe(epochs=1),
+        jobs=1,
+        device="cpu",
+        out=tmp_path / "same",
+        same_split=True,
+    )
+    assert len({run["data"]["test"] for run in runs(same)}) == 1
+    assert "on the same test rows" in same.table.sentences[0]
+
+
+def test_runs_that_are_not_paired_are_refused(study: Study, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(study.folder, tmp_path / "copy"))
+    path = copied / "runs" / "cot-seed1" / "run.json"
+    for what, words in (("backbone", "began with other weights"), ("data", "saw other rows")):
+        held = json.loads(path.read_text())
+        path.write_text(json.dumps({**held, what: "another"}))
+        with pytest.raises(ValueError, match=f"{words} than cross-entropy in repeat 1"):
+            open_study(copied)
+        path.write_text(json.dumps(held))
+
+
+def test_repeats_are_added_until_the_verdicts_are_in(tmp_path: Path) -> None:
+    good, bad = ("cross-entropy:learning_rate=0.1", "cross-entropy:learning_rate=1e-6")
+    study = race(tmp_path, tune=0, objectives=(good, bad), repeats="auto:8")
+    assert study.table.seeds == (0, 1)
+    assert study.verdicts[0].verdict == "worse"
+    assert open_study(study.folder).table.seeds == (0, 1)
+    assert study.table.judgement.assessments[bad].p == pytest.approx(
+        4 * study.table.differences[bad]["top1_error"].p
+    )
 
 
 def test_a_setting_that_diverged_is_never_the_best() -> None:
-    good = {"validation_error": 0.9, "validation_nll": 3.0}
+    good = {"validation_loss": 0.9, "validation_nll": 3.0}
     assert best([{"diverged": "nan"}, good, {"diverged": "nan"}]) == 1
     assert best([{**good, "validation_nll": 4.0}, good]) == 1
 
@@ -133,22 +224,11 @@ def plan(**changes: Any) -> Plan:
     return Plan(**(values | changes))
 
 
-def test_every_objective_tries_the_same_learning_rates_and_weight_decays() -> None:
-    drawn = {label: draw_settings(plan(objectives=tuple(OBJECTIVES)), label) for label in OBJECTIVES}
-    assert {len(settings) for settings in drawn.values()} == {5}
-    for settings in drawn.values():
-        assert settings[0] == {}  # as published
-    for name in ("learning_rate", "weight_decay"):
-        columns = [[setting[name] for setting in settings[1:]] for settings in drawn.values()]
-        assert all(column == columns[0] for column in columns)
-        assert len(set(columns[0])) == 4
-
-
 def test_what_the_user_fixes_is_not_tuned() -> None:
     recipe = Recipe(learning_rate=0.2)
     fixed = plan(setup=dataclasses.replace(plan().setup, recipe=recipe), objectives=("exact:margin=0.5",))
-    for setting in draw_settings(fixed, "exact:margin=0.5")[1:]:
-        assert setting.keys() == {"weight_decay", "end", "start", "optimizer"}
+    for trial in trials_of(fixed, "exact:margin=0.5", 0):
+        assert not {"learning_rate", "margin"} & trial.setting.keys()
     objective, changed = configure("exact:margin=0.5,epochs=7", {"weight_decay": 0.1}, recipe)
     assert (objective.margin, changed.epochs, changed.weight_decay, changed.learning_rate) == (
         0.5,

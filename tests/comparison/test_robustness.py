@@ -29,7 +29,7 @@ from criterium.evaluation import predictions
 from criterium.training import Recipe, loop
 
 NAMES = ("cross-entropy", "exact")
-SETTINGS = ("--model", "linear", "--seeds", "2", "--tune", "2", "--epochs", "3", "--batch-size", "16")
+SETTINGS = ("--model", "linear", "--repeats", "2", "--tune", "2", "--epochs", "3", "--batch-size", "16")
 
 
 def criterium(*words: object) -> Result:
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
     )
     words = [*NAMES, "--model", "own:slow", "--device", "cpu", "--tune", "0", "--jobs", "2", "--out", "race"]
     with launched(*words, cwd=tmp_path) as process:
-        wait_for(lambda: len([*(tmp_path / "race" / "runs").glob("*/progress")]) == 2)
+        wait_for(lambda: len([*(tmp_path / "race" / "tuning").glob("*/progress")]) == 2)
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, "")
@@ -214,7 +214,19 @@ def test_a_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "    if multiprocessing.parent_process() is not None: os._exit(9)\n"
         "    return torch.nn.Flatten()\n"
     )
-    words = ("--model", "deadly:factory", "--tune", 0, "--seeds", 1, "--jobs", 2, "--out", "race", "--quiet")
+    words = (
+        "--model",
+        "deadly:factory",
+        "--tune",
+        0,
+        "--repeats",
+        1,
+        "--jobs",
+        2,
+        "--out",
+        "race",
+        "--quiet",
+    )
     line = complaint(criterium("compare", *NAMES, *words))
     assert line.startswith("criterium: a worker process was killed")
     assert line.endswith("go on with: criterium resume race")
@@ -236,11 +248,11 @@ def test_a_run_that_fails_is_one_line_with_the_traceback_in_the_log(
 ) -> None:
     interrupt_after(monkeypatch, 4, error)
     line = complaint(begin(tmp_path / "race"))
-    assert line.startswith(f"criterium: cross-entropy setting 2: {said}")
+    assert line.startswith(f"criterium: cross-entropy repeat 0 setting 2: {said}")
     assert line.endswith(f"go on with: criterium resume {tmp_path / 'race'}")
     log = (tmp_path / "race" / "log.txt").read_text(encoding="utf-8")
     assert "Traceback" in log
-    assert "cross-entropy setting 1: {" in log
+    assert "cross-entropy repeat 0 setting 1: {" in log
 
 
 def no_space(*_: object, **__: object) -> Any:
@@ -309,7 +321,7 @@ def cut(path: Path) -> None:
 def test_a_damaged_result_counts_as_none(copy: Path, whole: Path) -> None:
     place = Run("exact", 1, {}).place(copy)
     cut(place / "run.json")
-    assert "exact seed 1 is not finished" in complaint(criterium("evaluate", copy))
+    assert "exact repeat 1 is not finished" in complaint(criterium("evaluate", copy))
     assert criterium("resume", copy).exit_code == 0
     assert found(copy) == found(whole)
 

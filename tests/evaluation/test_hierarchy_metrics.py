@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from criterium.evaluation.accuracy import top1_error
-from criterium.evaluation.hierarchy import level_errors, mistake_distance, predicted_class, tree_distance
+from criterium.evaluation.hierarchy import (
+    level_errors,
+    mistake_distance,
+    predicted_class,
+    tree_distance,
+    tree_metrics,
+)
 from criterium.evaluation.measures import measure
-from criterium.evaluation.metrics import METRICS, TREE_METRICS, metric, tree_metrics
+from criterium.evaluation.metrics import METRICS, TREE_METRICS, metric
 from criterium.evaluation.predictions import Predictions
 
 TREE = (

@@ -10,7 +10,7 @@ import pytest
 from criterium.evaluation.measures import measure
 from criterium.evaluation.predictions import Predictions
 from criterium.report import RunView
-from criterium.statistics import Table, summarise
+from criterium.statistics import Design, Table, judge
 
 SIX = ("cross-entropy", "exact", "topk", "noised-topk", "dismax", "cot")
 Finished = tuple[Table, list[RunView]]
@@ -36,8 +36,11 @@ def finished_runs(
             runs.append(RunView.of(objective, seed, predictions, history, found["temperature"]))
             results.append({"objective": objective, "seed": seed, **found})
     relative = {name: 1 + index / 5 for index, name in enumerate(objectives)}
-    table = summarise(
+    table = judge(
         results,
+        metric="top1_error",
+        margin=0.01,
+        design=Design(own_test=True, test=rows, other=4 * rows),
         metrics=["top1_error", "topk_error", "nll", "calibration_error", "auroc"],
         baseline=objectives[0],
         k=3,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 from criterium.report import write_report
 from criterium.report.page import render_page
 from criterium.report.protocol import sections
-from criterium.statistics import summarise
 
 CONFIG: dict[str, Any] = {
     "data": "digits",
@@ -140,21 +140,16 @@ def test_a_failed_write_leaves_the_old_page_and_nothing_beside_it(
     assert path.read_text(encoding="utf-8") == before
 
 
-def test_an_objective_that_shares_no_seed_with_the_baseline_is_drawn(finish: Callable[..., Any]) -> None:
-    _, runs = finish(("a", "b", "c"), rows=40)
-    results = [
-        {
-            "objective": run.objective,
-            "seed": run.seed + 5 * (run.objective == "c"),
-            "top1_error": run.seed / 9,
-        }
-        for run in runs
+def test_runs_that_were_trained_elsewhere_or_failed_have_no_curve(finish: Callable[..., Any]) -> None:
+    table, runs = finish(("a", "b"), rows=40)
+    one_failed = [
+        replace(run, history=None) if (run.objective, run.seed) == ("b", 0) else run for run in runs
     ]
-    table = summarise(results, metrics=["top1_error"], baseline="a", k=3, cost={"a": 1.0, "b": 1.2})
-    page = page_of((table, runs))
-    assert page.tags["svg"] == 5
-    assert any("c (0 seeds): shares no seed with a" in text for _, text in page.texts)
-    assert not any(text == "nan" for _, text in page.texts)
+    elsewhere = [replace(run, history=None) for run in runs]
+    for given, drawn in ((one_failed, True), (elsewhere, False)):
+        page = page_of((table, given))
+        assert any(text == "Training" for _, text in page.texts) == drawn
+    assert page_of((table, ())).tags["svg"] == 3  # classes alone have no confidences either
 
 
 def test_an_objective_without_runs_is_refused(finish: Callable[..., Any]) -> None:

@@ -11,14 +11,18 @@ from itertools import combinations
 from typing import Any
 
 from criterium import objectives
-from criterium._checks import at_least
+from criterium._checks import at_least, positive
 from criterium._files import slug
 from criterium.comparison.labels import is_path, parse
 from criterium.engine.setup import Setup
 from criterium.objectives import Objective
+from criterium.statistics.looks import Look, looks
 from criterium.training import Recipe
+from criterium.training.seeds import derive
 
 _RECIPE = tuple(one.name for one in dataclasses.fields(Recipe))
+_TUNED = ("learning_rate", "weight_decay")
+"""What of the recipe is tuned unless it is given."""
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a finite number", (int, float)),
@@ -33,7 +37,10 @@ class Plan:
     """Everything needed to run a comparison again.
 
     `objectives` are names, or names with options: ``"exact:margin=0.5"``, where options are the objective's
-    own or settings of the `Recipe`; options that are given are not tuned.
+    own or settings of the `Recipe`; options that are given are not tuned. `seeds` are the numbers of the
+    repeats; `metric` decides, on validation rows and on test rows, and `margin` is the least difference of it
+    that matters, or None for the default. `study_seed` moves all that is drawn. Where `adaptive`, repeats
+    are added until the verdicts are in.
     """
 
     setup: Setup
@@ -42,6 +49,10 @@ class Plan:
     seeds: tuple[int, ...]
     k: int
     tune: int
+    metric: str = "top1_error"
+    margin: float | None = None
+    study_seed: int = 0
+    adaptive: bool = False
     handed: Mapping[str, Objective | None] = field(default_factory=dict)
     """By label: objectives given as objects that no label leads back to; None until they are given again."""
 
@@ -49,13 +60,16 @@ class Plan:
         """Check what can be checked without the data."""
         at_least("tune", self.tune, 0)
         at_least("k", self.k, 1)
-        for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
+        for name, values in (("objectives", self.objectives), ("repeats", self.seeds)):
             if not values:
                 raise ValueError(f"{name}: got none, expected at least one")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: got {', '.join(map(str, values))}, expected each only once")
         for seed in self.seeds:
-            at_least("seeds", seed, 0)
+            at_least("repeats", seed, 0)
+        at_least("study_seed", self.study_seed, 0)
+        if self.margin is not None:
+            positive("margin", self.margin)
         for one, other in combinations(self.objectives, 2):
             # Two that share a name would share files too.
             if parse(one) == parse(other) or slug(one) == slug(other):
@@ -77,6 +91,24 @@ class Plan:
         """What the plan runs that neither criterium nor an installed package brings: paths and objects."""
         paths = [label for label in self.objectives if is_path(label) or label in self.handed]
         return [*paths, self.model] if ":" in self.model else paths
+
+    def given(self, label: str, objective: Objective) -> set[str]:
+        """Return what the user set, for this objective or for all, so that it is not tuned."""
+        recipe = self.setup.recipe
+        options = {*_TUNED, *objective.search, *objective.published}
+        of_all = {name for name in _TUNED if getattr(recipe, name) is not None}
+        of_all |= {"optimizer"} if recipe.optimizer != Recipe().optimizer else set()
+        return options & (of_all | parse(label)[1].keys())
+
+    def seed_of(self, repeat: int) -> int:
+        """Return the seed of weights, batches and noise in a repeat: its number, unless the study has a"
+        " seed."""
+        return derive(self.study_seed, "repeat", repeat) if self.study_seed else repeat
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The numbers of repeats at which it may be over, each with its share of the level."""
+        return looks(len(self.seeds)) if self.adaptive else (Look(len(self.seeds), 1.0),)
 
     @property
     def baseline(self) -> str:

@@ -1,57 +1,95 @@
-"""The same number of settings for every objective, judged on validation rows only."""
+"""The same number of settings for every objective, drawn anew in each repeat, judged on validation rows"
+" only."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from criterium.comparison.labels import parse
-from criterium.comparison.plan import Plan
-from criterium.objectives import Choice, Range, Search
+import numpy as np
 
-TUNING_SEED = 1_000_003
-"""Seed of the tuning runs: none of the seeds that are reported."""
+from criterium.objectives import Choice, Objective, Range
+from criterium.training import Recipe
+
+RATES: Mapping[str, Range] = {"sgd": Range(0.01, 5.0), "adamw": Range(1e-4, 0.03)}
+"""By optimiser: where learning rates are searched, wide enough that the best one lies inside."""
+
+DECAYS = Range(1e-6, 1e-2)
 
 
-def draw_settings(plan: Plan, label: str) -> list[dict[str, Any]]:
-    """Return the settings to try for one objective; the first is the published one.
+def draw_settings(
+    objective: Objective, recipe: Recipe, *, fixed: Collection[str], count: int, source: str
+) -> list[dict[str, Any]]:
+    """Return at most `count` settings to try, without the options that are `fixed`.
 
-    Optuna draws the others: learning rate and weight decay apart from the objective's own options, so that
-    every objective tries the same values of these two.
+    The first is the default, the second the one that the objective's paper published for the nearest case;
+    the others are scrambled Sobol points over learning rate, weight decay and what `Objective.search` adds.
+    Fewer are returned only where so few are left to draw.
+
+    Args:
+        objective: what is to be trained for.
+        recipe: how, where a setting does not say.
+        fixed: options that the user gave.
+        count: how many; with 0 the default alone is returned.
+        source: what the draws depend on, and nothing else: study, repeat and objective.
     """
-    if plan.tune == 0:
-        return [{}]
-    objective, recipe = plan.configure(label, {})
-    rates = Range(3e-4, 1e-2) if recipe.optimizer == "adamw" else Range(0.01, 1.0)
-    shared = _draws({"learning_rate": rates, "weight_decay": Range(1e-5, 5e-3)}, plan.tune - 1)
-    own = _draws(objective.search, plan.tune - 1)
-    fixed = {
-        name for name in ("learning_rate", "weight_decay") if getattr(plan.setup.recipe, name) is not None
+    space = {"learning_rate": None, "weight_decay": DECAYS, **objective.search}
+    space = {name: values for name, values in space.items() if name not in fixed}
+    published = {name: value for name, value in objective.published.items() if name not in fixed}
+    settings: list[dict[str, Any]] = [{}]
+    if published and count > 1:
+        settings.append(published)
+    for point in _points(len(space), count - len(settings), source):
+        setting: dict[str, Any] = {}
+        # The range of learning rates depends on the optimiser, which is drawn too.
+        for (name, values), share in sorted(
+            zip(space.items(), point, strict=True), key=lambda entry: entry[0][0] != "optimizer"
+        ):
+            kind = values or RATES[setting.get("optimizer", recipe.optimizer)]
+            setting[name] = _value(kind, share)
+        if setting not in settings:
+            settings.append(setting)
+    return settings
+
+
+def searched(objective: Objective, recipe: Recipe, fixed: Collection[str]) -> dict[str, dict[str, float]]:
+    """Return the value that every option drawn from a range has, and the ends of the range."""
+    rate = recipe.learning_rate or (1e-3 if recipe.optimizer == "adamw" else objective.learning_rate)
+    decay = 5e-4 if recipe.weight_decay is None else recipe.weight_decay
+    values = {**vars(objective), "learning_rate": rate, "weight_decay": decay}
+    space = {"learning_rate": RATES[recipe.optimizer], "weight_decay": DECAYS, **objective.search}
+    return {
+        # No decay at all lies below every range.
+        name: {"value": max(float(values[name]), 1e-12), "low": of.low, "high": of.high}
+        for name, of in space.items()
+        if isinstance(of, Range) and name not in fixed and isinstance(values.get(name), int | float)
     }
-    fixed |= parse(label)[1].keys()
-    drawn = [{**common, **special} for common, special in zip(shared, own, strict=True)]
-    return [{}, *({name: value for name, value in one.items() if name not in fixed} for one in drawn)]
 
 
-def _draws(space: Search, count: int) -> list[dict[str, Any]]:
-    """Return `count` settings that Optuna draws: always the same ones for the same space."""
-    import optuna
+def _points(dimensions: int, count: int, source: str) -> Sequence[Sequence[float]]:
+    if count < 1 or dimensions == 0:
+        return []
+    from scipy.stats import qmc  # takes half a second
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=TUNING_SEED))
-    trials = (study.ask() for _ in range(count))
-    return [{name: _draw(trial, name, values) for name, values in space.items()} for trial in trials]
+    seed = int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest())
+    # Their balance is that of a power of two; the first ones of it are the next best.
+    points = qmc.Sobol(dimensions, rng=np.random.default_rng(seed)).random_base2(math.ceil(math.log2(count)))
+    chosen: list[list[float]] = points[:count].tolist()
+    return chosen
 
 
-def _draw(trial: Any, name: str, values: Range | Choice) -> Any:
-    if isinstance(values, Range):
-        return trial.suggest_float(name, values.low, values.high, log=True)
-    return trial.suggest_categorical(name, values.values)
+def _value(values: Range | Choice, share: float) -> Any:
+    if isinstance(values, Choice):
+        return values.values[int(share * len(values.values))]
+    low, high = math.log(values.low), math.log(values.high)
+    return float(f"{math.exp(low + share * (high - low)):.4g}")  # digits that one can read and type
 
 
 def best(results: Sequence[Mapping[str, Any]]) -> int:
-    """Return the number of the best setting: least validation error, then least validation NLL."""
+    """Return the number of the best setting: by the primary metric on validation rows, then by the NLL"
+    " there."""
     return min(range(len(results)), key=lambda number: rank(results[number]))
 
 
@@ -59,4 +97,4 @@ def rank(result: Mapping[str, Any]) -> tuple[float, float]:
     """Return what settings are ordered by; a run that diverged comes last."""
     if result.get("diverged"):
         return math.inf, math.inf
-    return result["validation_error"], result["validation_nll"]
+    return result["validation_loss"], result["validation_nll"]

@@ -63,6 +63,11 @@ class Dataset:
     test_varies: bool = False
 
     @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of training rows of each class."""
+        return tuple(torch.bincount(self.train.targets, minlength=len(self.classes)).tolist())
+
+    @property
     def is_image(self) -> bool:
         """Whether inputs are images (N, C, H, W) rather than features (N, F)."""
         return self.train.inputs.dim() == 4

@@ -83,3 +83,8 @@ def mistake_distance(logits: np.ndarray, target: np.ndarray, hierarchy: Hierarch
     pairs, counts = np.unique(np.stack([predicted[wrong], target[wrong]]), axis=1, return_counts=True)
     distances = [tree_distance(hierarchy[one], hierarchy[other]) for one, other in pairs.T]
     return float(np.average(distances, weights=counts))
+
+
+def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
+    """Return the names of the numbers that a tree gives, from the root down."""
+    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")

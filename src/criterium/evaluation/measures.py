@@ -21,9 +21,14 @@ from criterium.evaluation.calibration import (
     row_nll,
 )
 from criterium.evaluation.detection import auroc, fpr_at_tpr
-from criterium.evaluation.hierarchy import level_errors, mistake_distance, predicted_class, tree_distance
+from criterium.evaluation.hierarchy import (
+    level_errors,
+    mistake_distance,
+    predicted_class,
+    tree_distance,
+    tree_metrics,
+)
 from criterium.evaluation.imbalance import class_mean_error, shot_groups
-from criterium.evaluation.metrics import tree_metrics
 from criterium.evaluation.predictions import Predictions
 from criterium.evaluation.ranked import Ranked
 from criterium.evaluation.selective import risk_coverage_area

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from criterium._checks import choice
-
-if TYPE_CHECKING:
-    from criterium.data.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -220,13 +217,6 @@ def metric(name: str) -> Metric:
         return Metric(name, f"level-{level[1]} error", "%", "lower", words, of_rows=True)
     known = METRICS | NEAR_AND_FAR | TREE_METRICS
     return known[choice("metrics", name, known)]
-
-
-def tree_metrics(hierarchy: Hierarchy) -> tuple[str, ...]:
-    """Return the names of the numbers that a tree gives, from the root down."""
-    from criterium.data.hierarchy import levels
-
-    return (*(f"level{depth}_error" for depth, _ in enumerate(levels(hierarchy), 1)), "mistake_distance")
 
 
 def asked_metric(name: str) -> tuple[str, int | None]:

@@ -116,7 +116,7 @@ def summarise(
     if len(tables) < 2:
         raise ValueError(f"runs: got {len(tables)}, expected at least two data sets")
     (first_name, first), *others = tables.items()
-    name, _ = asked_metric(metric) if metric else (_decides(first), None)
+    name, _ = asked_metric(metric) if metric else (first.judgement.metric, None)
     for dataset, table in others:
         if table.baseline != first.baseline:
             wanted = f"expected {first.baseline}, as {first_name}"
@@ -155,7 +155,3 @@ def summarise(
             )
         )
     return Summary(tuple(tables), name, first.k, least, shared[0], ranks[0], tuple(rows))
-
-
-def _decides(table: Table) -> str:
-    return table.metrics[0] if table.judgement is None else table.judgement.metric

@@ -36,7 +36,7 @@ def write_report(
         title: the page's heading.
         config: the settings of the comparison, shown as short tables and once more as JSON; a setting that
             holds others (splits, versions, what was tuned) becomes a table of its own.
-        table: from `criterium.statistics.summarise`.
+        table: from `criterium.statistics.judge`.
         runs: the finished runs, of every objective of the table at least one; none where only classes are
             known.
     """
@@ -77,25 +77,19 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
     from criterium.report import figures
 
     several = len(table.seeds) > 1
-    unit = "seeds" if table.judgement is None else "repeats"
-    bars = f" Bars are 95 % intervals over {unit}." if several else ""
+    bars = " Bars are 95 % intervals over repeats." if several else ""
     found = []
     if any(metric in table.metrics for metric in figures.ERRORS):
         caption = f"Mean error on the test rows.{bars}"
         if several:
-            caption += f" Faint dots are the {unit}, the band is the interval of {table.baseline}."
+            caption += f" Faint dots are the repeats, the band is the interval of {table.baseline}."
         found.append(_Figure("Error", caption, figures.errors(table)))
     if table.differences:
-        caption = f"Difference from {table.baseline}, paired by {unit.removesuffix('s')}.{bars}"
-        if table.judgement is not None:
-            caption += (
-                f" Tested is {formats.title(table.judgement.metric, table.k)} alone: p is Holm-corrected, the"
-                " intervals are not; ▲ better, ▼ worse, ≈ as good. The other panels are secondary."
-            )
-        elif several:
-            caption += (
-                " p is Holm-corrected over all panels, the intervals are not; ▲ better, ▼ worse at 5 %."
-            )
+        caption = f"Difference from {table.baseline}, paired by repeat.{bars}"
+        caption += (
+            f" Tested is {formats.title(table.judgement.metric, table.k)} alone: p is Holm-corrected, the"
+            " intervals are not; ▲ better, ▼ worse, ≈ as good. The other panels are secondary."
+        )
         found.append(_Figure("Differences", caption, figures.differences(table)))
     if table.differences and table.cost and "top1_error" in table.metrics:
         caption = f"Top-1 error against the time of a training step: best is bottom left.{bars}"
@@ -103,7 +97,7 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
     if not runs:
         return found
     caption = (
-        f"Accuracy against confidence on the test rows of all {unit}, in 15 bins: dotted before and solid"
+        "Accuracy against confidence on the test rows of all repeats, in 15 bins: dotted before and solid"
         " after"
         " the temperature that was fitted on validation rows. The diagonal is perfect calibration, and larger"
         " marks hold more rows."
@@ -114,9 +108,9 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
         found.append(
             _Figure("Scores of known inputs and of others", caption, figures.score_histograms(table, runs))
         )
-    if all(run.history is not None for run in runs):
-        caption = f"Error on validation rows by epoch, mean over {unit}; grey is {table.baseline}."
+    if {run.objective for run in runs if run.history is not None} >= set(table.objectives):
+        caption = f"Error on validation rows by epoch, mean over repeats; grey is {table.baseline}."
         if several:
-            caption += f" Bands are 95 % t-intervals over {unit}."
+            caption += " Bands are 95 % t-intervals over repeats."
         found.append(_Figure("Training", caption, figures.training_curves(table, runs)))
     return found

@@ -3,7 +3,7 @@
 from criterium.statistics.design import Design
 from criterium.statistics.judge import judge
 from criterium.statistics.paired import Difference, Estimate, holm
-from criterium.statistics.table import Table, summarise
+from criterium.statistics.table import Table
 from criterium.statistics.verdicts import Verdict
 
-__all__ = ["Design", "Difference", "Estimate", "Table", "Verdict", "holm", "judge", "summarise"]
+__all__ = ["Design", "Difference", "Estimate", "Table", "Verdict", "holm", "judge"]

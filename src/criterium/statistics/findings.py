@@ -33,7 +33,8 @@ class Findings:
 
     `cells` and `differences` are read as ``cells[objective][metric]``; `differences` has no row for the
     baseline, and only the metrics that are compared. `cost` is the time of a training step relative to the
-    baseline's, by objective. Where there is a `judgement`, only its metric is tested.
+    baseline's, by objective. Only the metric of the `judgement` is tested. `seeds` are the numbers of the
+    repeats.
     """
 
     objectives: tuple[str, ...]
@@ -45,4 +46,4 @@ class Findings:
     differences: Differences
     cost: dict[str, float]
     notes: tuple[str, ...]
-    judgement: Judgement | None = None
+    judgement: Judgement

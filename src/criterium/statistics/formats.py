@@ -79,18 +79,7 @@ def cost(table: Findings, objective: str) -> str:
 
 def legend(table: Findings) -> list[str]:
     """Return what the reader of the table must know to read it."""
-    if table.judgement is not None:
-        lines = _judged(table, table.judgement)
-    elif len(table.seeds) == 1:
-        lines = ["one seed: no intervals, no tests"]
-    else:
-        tests = sum(of.verdict != "untested" for row in table.differences.values() for of in row.values())
-        lines = [f"mean ± half of the 95 % t-interval over {len(table.seeds)} seeds"]
-        if tests:
-            lines.append(
-                f"▲ better, ▼ worse than {table.baseline} at the 5 % level: paired t-tests over seeds,"
-                f" p corrected by Holm's method for {tests} comparison{'s' * (tests > 1)}"
-            )
+    lines = _judged(table, table.judgement)
     if any(metric.endswith("_uncalibrated") for metric in table.metrics):
         lines.append("before scaling: at temperature 1; the others at the temperature fitted on validation")
     if table.cost:
@@ -108,6 +97,8 @@ def margin(metric: str, value: float) -> str:
 
 def _judged(table: Findings, judgement: Judgement) -> list[str]:
     design, repeats = judgement.design, len(table.seeds)
+    if all(math.isnan(of.half_width) for row in table.cells.values() for of in row.values()):
+        return ["one repeat: no intervals, no tests"]
     if repeats == 1:
         over = f"over the {design.test:,} test {design.units} of one repeat"
     elif design.own_test:

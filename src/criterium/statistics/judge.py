@@ -14,7 +14,7 @@ from criterium.statistics.findings import Differences, Judgement
 from criterium.statistics.flags import Flags
 from criterium.statistics.paired import Difference, Estimate, Verdict
 from criterium.statistics.spread import Spread
-from criterium.statistics.table import Table, by_metric
+from criterium.statistics.table import Table
 from criterium.statistics.verdicts import assess
 
 Sample = Callable[[str, str], RowSample]
@@ -63,8 +63,10 @@ def judge(
         ValueError: for results that do not fit, in one line.
     """
     at_least("k", k, 1)
-    asked = [name for name in dict.fromkeys((metric, *metrics)) if k > 1 or name != "topk_error"]
-    values = by_metric(results, asked)
+    asked = [meaning(name).name for name in dict.fromkeys((metric, *metrics))]
+    if k == 1:
+        asked = [name for name in asked if name != "topk_error"]  # the same number as the top-1 error
+    values = _by_metric(results, asked)
     choice("metric", metric, values)
     names = dict.fromkeys(str(run["objective"]) for run in results)
     objectives = (choice("baseline", baseline, names), *(name for name in names if name != baseline))
@@ -134,3 +136,35 @@ def _difference(
     verdict: Verdict = "secondary",
 ) -> Difference:
     return Difference(tuple(values), of.mean, *interval(of), p, corrected, verdict)
+
+
+Values = dict[tuple[str, int], float]
+
+
+def _by_metric(results: Sequence[Mapping[str, object]], metrics: Sequence[str]) -> dict[str, Values]:
+    """Return metric -> (objective, repeat) -> value, without the metrics that no run has."""
+    if not results:
+        raise ValueError("results: got none, expected at least one run")
+    found: dict[str, Values] = {}
+    for metric in metrics:
+        values: Values = {}
+        for run in results:
+            key = (str(run["objective"]), _seed(run))
+            if key in values:
+                raise ValueError(f"results: got {key[0]} in repeat {key[1]} twice, expected each run once")
+            values[key] = float(run.get(metric, math.nan))  # type: ignore[arg-type]  # float() says if not
+        missing = sum(not math.isfinite(value) for value in values.values())
+        if missing == len(values) and all(map(math.isnan, values.values())):
+            continue
+        if missing:
+            raise ValueError(f"results: {metric} is not finite in {missing} of {len(values)} runs")
+        # Sums over repeats are then the same to the bit in whichever order the runs came.
+        found[metric] = dict(sorted(values.items()))
+    if not any(meaning(metric).compared for metric in found):
+        got = ", ".join(metrics) or "none"
+        raise ValueError(f"metrics: got {got}, expected one to compare that the runs have a number for")
+    return found
+
+
+def _seed(run: Mapping[str, object]) -> int:
+    return int(run["seed"])  # type: ignore[call-overload, no-any-return]

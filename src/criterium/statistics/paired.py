@@ -1,4 +1,4 @@
-"""Intervals over seeds, differences paired by seed, and their correction for how many there are."""
+"""Means with intervals, paired differences, and the correction of p-values for how many there are."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 LEVEL = 0.05
 """Intervals hold the mean in all but this fraction of cases; corrected p-values are compared with it."""
 
-Verdict = Literal["better", "as good", "worse", "cannot tell", "not shown", "secondary", "untested"]
+Verdict = Literal["better", "as good", "worse", "cannot tell", "secondary"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95 % t-interval; from one value, the interval is NaN."""
+    """A mean over repeats and its 95 % interval, which is NaN where nothing is known of the error."""
 
     values: tuple[float, ...]
     mean: float
@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """An objective less the baseline, seed by seed; `untested` where fewer than two seeds are shared."""
+    """An objective less the baseline, repeat by repeat; p is NaN for what is `secondary`, and not tested."""
 
     p: float
     p_corrected: float
@@ -50,30 +50,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n if n else math.nan
     half = _quantile(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return Estimate(tuple(values), mean, mean - half, mean + half)
-
-
-def paired_p(differences: Sequence[float]) -> float:
-    """Return the two-sided p of the paired t-test; NaN for fewer than two differences.
-
-    Differences that are all the same have no variance, and t would call any of them certain: all zero give
-    p = 1, and any other value the p of the sign test, 2 * 0.5 ** n.
-
-    >>> paired_p([-0.25, -0.25, -0.25])
-    0.25
-    """
-    from scipy.stats import t
-
-    n = len(differences)
-    if n < 2:
-        return math.nan
-    size = max(map(abs, differences))
-    # Error rates are fractions: the same step of 1/360 differs by rounding from one seed to the next.
-    if size < 1e-12:
-        return 1.0
-    if max(differences) - min(differences) <= 1e-9 * size:
-        return 2 * 0.5**n
-    statistic = np.mean(differences) / (np.std(differences, ddof=1) / math.sqrt(n))
-    return float(2 * t.sf(abs(statistic), n - 1))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from criterium.statistics import words
 from criterium.statistics.findings import Findings
 from criterium.statistics.flags import Flags
-from criterium.statistics.formats import cost, heading, interval, legend, mark, p_value
+from criterium.statistics.formats import MARKS, cost, heading, interval, legend, mark, p_value
 
 WIDTH = 100
 """Characters that sentences in plain text are wrapped at."""
@@ -30,7 +30,7 @@ def text(table: Findings, width: int | None = None) -> str:
             for line, cells in enumerate(zip_longest(*_differences(table, name).values(), fillvalue=""))
         ]
         first, *others = _aligned(_difference_headings(table), rows, width)
-        blocks += [f"{_differences_title(table)}\n{first}", *others]
+        blocks += [f"{_wrapped(_differences_title(table), min(WIDTH, width or WIDTH))}\n{first}", *others]
     summary, *each = words.sentences(table)
     said = [summary, *(f"- {sentence}" for sentence in each)]
     notes = [f"Note: {note}" for note in table.notes]
@@ -100,7 +100,7 @@ def _row(table: Findings, name: str) -> list[str]:
 
 def _flagged(table: Findings) -> dict[str, Flags]:
     """Return the flags of all objectives; nothing where there is none."""
-    flags = table.judgement.flags if table.judgement else {}
+    flags = table.judgement.flags
     return flags if any(flags.values()) else {}
 
 
@@ -109,8 +109,6 @@ def _differences_title(table: Findings) -> str:
 
 
 def _pair(table: Findings) -> str:
-    if table.judgement is None:
-        return "seed"
     return "row" if len(table.seeds) == 1 else "repeat"
 
 
@@ -155,7 +153,7 @@ def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int 
 
 
 def _marked(cell: str) -> bool:
-    return cell.endswith(("▲", "▼"))
+    return cell.endswith(tuple(MARKS.values()))
 
 
 def _block(lines: Sequence[str], cells: Sequence[str], side: str) -> list[str]:

@@ -35,9 +35,8 @@ from criterium.training.seeds import derive, generator, seed_globals
 
 def task_of(dataset: Dataset, k: int) -> Task:
     """Return what objectives may know of `dataset`."""
-    counts = torch.bincount(dataset.train.targets, minlength=len(dataset.classes))
     tree = None if dataset.hierarchy is None else levels(dataset.hierarchy)
-    return Task(len(dataset.classes), tuple(counts.tolist()), k, dataset.is_image, tree)
+    return Task(len(dataset.classes), dataset.class_counts, k, dataset.is_image, tree)
 
 
 def build_model(model: str, objective: Objective, dataset: Dataset, task: Task, seed: int) -> nn.Module:
