@@ -20,6 +20,9 @@ from criterium.comparison.race import trials_of
 from criterium.comparison.tuning import best
 from criterium.data import Source
 from criterium.engine.setup import Setup
+from criterium.evaluation.detection import detection_score
+from criterium.evaluation.predictions import Predictions
+from criterium.objectives import OBJECTIVES
 from criterium.training import Recipe
 
 OBJECTIVES_RUN = ("cross-entropy", "exact", "dismax", "cot")
@@ -136,6 +139,15 @@ def test_settings_are_chosen_by_the_metric_that_decides(tmp_path: Path) -> None:
         assert found["validation"] == found["validation_loss"] == found["validation_nll"]
     assert study.verdicts[0].metric == "nll"
     assert study.margin == 0.02
+
+
+def test_isomax_is_scored_at_temperature_one_as_its_authors_do(tmp_path: Path) -> None:
+    study = race(tmp_path, tune=0, objectives=("cross-entropy", "isomax"), repeats=1)
+    for run in runs(study):
+        found = Predictions.load(study.folder / "runs" / f"{run['objective']}-seed0" / "predictions.parquet")
+        at = 1.0 if run["objective"] == "isomax" else run["metrics"]["temperature"]
+        expected = detection_score(found.logits, OBJECTIVES[run["objective"]].score, at)
+        np.testing.assert_allclose(found.score, expected, rtol=1e-5)
 
 
 def test_the_margin_is_fixed_by_validation_rows(study: Study) -> None:

@@ -165,8 +165,8 @@ def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, "")
-    stage, last = stderr.splitlines()
-    assert stage == "training: 10 runs"
+    _, stage, last = stderr.splitlines()
+    assert stage == "repeat 1 of 10: 2 runs"
     assert last == "interrupted; what is finished is kept, go on with: criterium resume race"
     wait_for(lambda: not members(process.pid))
 
@@ -418,3 +418,13 @@ def test_what_an_earlier_process_was_doing_is_not_shown_as_under_way(tmp_path: P
     left.write_text("3 10", encoding="ascii")
     with executor._watch([run], tmp_path, executor.Progress()):
         assert not left.exists()
+
+
+def test_runs_in_threads_of_one_process_are_refused(tmp_path: Path) -> None:
+    from joblib import parallel_config
+
+    words = words_for(tmp_path / "race")
+    words[words.index("--jobs") + 1] = "2"
+    with parallel_config(backend="threading", n_jobs=2):
+        line = complaint(criterium("compare", *words, "--quiet"))
+    assert "jobs: got several runs in threads of one process" in line

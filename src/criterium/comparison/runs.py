@@ -208,7 +208,8 @@ def _predict(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
         parts += [] if dataset.ood is None else [dataset.ood]
         logits = predict_parts(model, parts, len(dataset.classes), accelerator)
         temperature = fit_temperature(logits[: len(dataset.validation)], dataset.validation.targets.numpy())
-        predictions = score(logits, dataset, ready.objective.score, temperature)
+        at = 1.0 if ready.objective.score_at_one else temperature
+        predictions = score(logits, dataset, ready.objective.score, at)
         shutil.copyfile(trial.place(root) / WEIGHTS, place / WEIGHTS)
         result["threshold"] = score_threshold(predictions.where("validation").score)
     predictions.save(place / "predictions.parquet")
@@ -237,7 +238,7 @@ def _as_commonest(dataset: Dataset) -> Predictions:
 
 
 def score(logits: np.ndarray, dataset: Dataset, kind: str, temperature: float) -> Predictions:
-    """Return predictions of all rows, scored at the temperature that validation rows gave.
+    """Return predictions of all rows, scored at a temperature that validation rows gave, or at 1.
 
     `logits` (N, C) are those of validation rows, test rows and OOD inputs, in this order.
     """

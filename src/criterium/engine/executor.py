@@ -101,11 +101,23 @@ def fresh_workers() -> None:
     get_reusable_executor().shutdown(wait=True)
 
 
+_alone = threading.Lock()
+
+
 def _in_worker(work: Work[R], run: R, root: Path, path: Sequence[str], here: Path) -> tuple[R, Result]:
     """Attempt a run where modules and files are found as they are in the process that asks for it."""
     os.chdir(here)
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    return _attempt(work, run, root)
+    # PyTorch's global generator is one for all threads of a process.
+    if not _alone.acquire(blocking=False):
+        raise ValueError(
+            "jobs: got several runs in threads of one process, expected a process for each: random numbers of"
+            " one would move those of another (joblib's loky backend, or workers with one thread)"
+        )
+    try:
+        return _attempt(work, run, root)
+    finally:
+        _alone.release()
 
 
 def _attempt(work: Work[R], run: R, root: Path) -> tuple[R, Result]:

@@ -72,6 +72,7 @@ class Objective:
     search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
     published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source
     score: ClassVar[str] = "mps"  # the score by which the paper tells OOD inputs
+    score_at_one: ClassVar[bool] = False  # at temperature 1 rather than at the fitted one, as the authors do
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out
 
     def head(self, in_features: int, task: Task) -> nn.Module:

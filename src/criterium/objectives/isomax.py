@@ -23,6 +23,7 @@ class IsoMax(Objective):
     # The authors' script for CIFAR-10 and CIFAR-100, the same for all their losses.
     published: ClassVar[Setting] = {"learning_rate": 0.1, "weight_decay": 1e-4}
     score = "es"
+    score_at_one = True
 
     entropic_scale: float = 10.0
 
