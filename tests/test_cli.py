@@ -100,6 +100,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["exact:margin=abc"], ['margin: got "abc", expected a finite number or none']),
         (["exact:margin=true"], ["margin: got true"]),
         (["exact:margin=NaN"], ["margin: got NaN"]),
+        (["dismax:cutmix=1.0"], ["objective dismax:cutmix=1.0: cutmix does nothing here"]),
         (["exact:epochs=1.5"], ["exact:epochs=1.5: epochs: got 1.5, expected a whole number"]),
         (["exact:learning_rate=-1"], ["exact:learning_rate=-1: learning_rate: got -1"]),
         (["exact:end=-1"], ["exact:end=-1: end: got -1"]),

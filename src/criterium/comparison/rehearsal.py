@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from criterium.comparison.labels import parse
 from criterium.comparison.plan import Plan
 from criterium.data import Dataset
 from criterium.training.fused import FusedModel
@@ -27,6 +28,10 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
     inputs, target = dataset.train.inputs[:2], dataset.train.targets[:2]
     for label in plan.objectives:
         objective, recipe = plan.configure(label, {})
+        if objective.mixes and parse(label)[1].get("cutmix"):
+            raise ValueError(
+                f"objective {label}: cutmix does nothing here: it brings its own mixing of images"
+            )
         ready = prepare(dataset, objective, recipe, plan.model, k=plan.k, seed=0)
         task, model = ready.task, ready.model
         try:
