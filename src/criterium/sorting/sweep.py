@@ -75,7 +75,8 @@ def _tables(relaxation: str, scores: Tensor, k: int, unit: float) -> tuple[Tenso
     if torch.compiler.is_compiling():
         from criterium.sorting.traced import wiring as constant
 
-        tables = constant(relaxation, scores.shape[-1], k)
+        # A network is made for one number of classes: counting them makes a constant of one that may change.
+        tables = constant(relaxation, *(len([*range(number)]) for number in (scores.shape[-1], k)))
     else:
         tables = wiring(relaxation, scores.shape[-1], k)
     partners, signs = (table.to(scores.device) for table in tables)
