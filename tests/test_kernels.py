@@ -34,7 +34,7 @@ from criterium.functional import (
     poly1_cross_entropy,
 )
 from criterium.linear import accumulators, candidates, kernels, scan
-from criterium.losses import _kernels, _one_pass
+from criterium.losses import _contract, _kernels, _one_pass
 
 TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = TRITON and os.environ.get("TRITON_INTERPRET") == "1"
@@ -240,6 +240,61 @@ def test_an_index_that_is_no_class_spoils_its_row_only() -> None:
     values, slopes = _kernels.losses(logits[:0].to(DEVICE), target[:0].to(DEVICE), "maxsup", 0.1)
     assert values.shape == (0,)
     assert slopes.shape == (0, 3)
+
+
+@needs_kernels
+@every_loss
+def test_rows_that_count_for_nothing_may_hold_anything(
+    name: str, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_contract, "looked_at", lambda values: False)  # as on a GPU
+    loss = _loss(name, 10)
+    logits, target = _logits(10)
+    weight = 1 + torch.arange(10.0)
+    weight[target[0]] = 0
+    counting = (weight[target] > 0) & (torch.arange(11) != 5)
+    spoilt = logits.where(counting.unsqueeze(1), math.nan)
+    options = {"weight": weight, "reduction": "none"}
+    expected, its_gradient = _with_gradient(lambda x: loss(x, target, **options) * counting, logits.double())
+    ignoring = target.where(torch.arange(11) != 5, -100)
+    device = {"weight": weight.to(DEVICE), "reduction": "none"}
+    found, gradient = _with_gradient(lambda x: loss(x, ignoring.to(DEVICE), **device), spoilt.to(DEVICE))
+    known = expected.isfinite()  # label smoothing and MaxSup of a masked class are infinite
+    _close(found[known], expected[known])
+    _close(gradient[known], its_gradient[known])
+    assert not gradient[~counting].any()
+    assert runs
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in the interpreter
+@every_loss
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_row_with_nan_or_infinity_is_nan(name: str, value: float, runs: list[str]) -> None:
+    target = torch.tensor([0, 1, 2])
+    for column in (1, 3):
+        logits = torch.linspace(-1, 1, 15).reshape(3, 5)
+        logits[1, column] = value
+        found, gradient = _with_gradient(
+            lambda x: _loss(name, 5)(x, target.to(DEVICE), reduction="none"), logits.to(DEVICE)
+        )
+        assert found.isnan().tolist() == [False, True, False]
+        assert gradient[1].isnan().any()
+        assert gradient[[0, 2]].isfinite().all()
+    assert runs
+
+
+@needs_kernels
+@every_loss
+def test_logits_far_from_zero_keep_their_digits(name: str, runs: list[str]) -> None:
+    logits = (_logits(10, 1)[0] * 16).round() / 16
+    target = torch.tensor([3])
+    call = lambda x: _loss(name, 10)(x, target.to(x.device), reduction="none")  # noqa: E731
+    expected, its_gradient = _with_gradient(call, logits.double())
+    found, gradient = _with_gradient(call, (logits + 1e6).to(DEVICE))
+    _close(found, expected)
+    _close(gradient, its_gradient)
+    assert runs
 
 
 @needs_kernels

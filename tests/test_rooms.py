@@ -14,7 +14,16 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 
 ROOMS = (
-    ("_checks.py", "_files.py", "_code.py", "_lazy.py", "_version.py", "_signals.py", "_sealed.py"),
+    (
+        "_checks.py",
+        "_values.py",
+        "_files.py",
+        "_code.py",
+        "_lazy.py",
+        "_version.py",
+        "_signals.py",
+        "_sealed.py",
+    ),
     ("order_statistics/",),
     ("sorting/",),
     ("losses/",),

@@ -348,7 +348,7 @@ def search(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
+    """Rank networks by how well they tell inputs apart untrained, with their size and cost."""
     with one_line_errors():
         from criterium.architecture_search import search as carry_out
 
@@ -582,7 +582,7 @@ def _show_search(found: ArchitectureSearch, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    # Elsewhere than in a terminal, as wide as the table is.
+    # Where there is no terminal, as wide as the table is.
     console = Console(width=None if _on_terminal() else 120, soft_wrap=False)
     with console.capture() as shown:
         console.print(found.tables())

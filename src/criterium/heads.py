@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from criterium._checks import at_least
+from criterium._values import looked_at
 
 __all__ = ["DisMaxHead", "IsoMaxHead", "IsoMaxPlusHead", "NormalizedLinear"]
 
@@ -26,11 +27,21 @@ class _PrototypeHead(nn.Module):
         self.in_features = at_least("in_features", in_features, 1)
         self.num_classes = at_least("num_classes", num_classes, 1)
         self.prototypes = nn.Parameter(torch.empty(self.num_classes, self.in_features))
-        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("temperature", torch.empty(()))
+        self._add_parameters()
         self.reset_parameters()
 
+    def _add_parameters(self) -> None:
+        """Register what a head has besides its prototypes, unfilled."""
+
     def reset_parameters(self) -> None:
-        """Draw the prototypes as the paper does."""
+        """Draw the prototypes as the paper does, and set all else to what it is in a new head."""
+        with torch.no_grad():
+            self.temperature.fill_(1.0)
+            self._reset()
+
+    def _reset(self) -> None:
+        """Fill the parameters."""
         raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
@@ -84,8 +95,7 @@ class IsoMaxHead(_PrototypeHead):
 
     """
 
-    def reset_parameters(self) -> None:
-        """Set the prototypes to zero."""
+    def _reset(self) -> None:
         nn.init.zeros_(self.prototypes)
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
@@ -122,14 +132,12 @@ class IsoMaxPlusHead(_PrototypeHead):
 
     """
 
-    def __init__(self, in_features: int, num_classes: int) -> None:
-        """Draw the prototypes and set `distance_scale` to 1."""
-        super().__init__(in_features, num_classes)
-        self.distance_scale = nn.Parameter(torch.ones(1))
+    def _add_parameters(self) -> None:
+        self.distance_scale = nn.Parameter(torch.empty(1))
 
-    def reset_parameters(self) -> None:
-        """Draw the prototypes from N(0, 1)."""
+    def _reset(self) -> None:
         nn.init.normal_(self.prototypes)
+        nn.init.ones_(self.distance_scale)
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
         apart = distances(directions(features), directions(prototypes))
@@ -201,11 +209,9 @@ class NormalizedLinear(_PrototypeHead):
 
     """
 
-    def reset_parameters(self) -> None:
-        """Draw the prototypes from U(−1, 1) and set their length to 1."""
+    def _reset(self) -> None:
         nn.init.uniform_(self.prototypes, -1.0, 1.0)
-        with torch.no_grad():
-            self.prototypes.copy_(directions(self.prototypes))
+        self.prototypes.copy_(directions(self.prototypes))
 
     def _scores(self, features: Tensor, prototypes: Tensor) -> Tensor:
         return F.linear(directions(features), directions(prototypes))
@@ -229,6 +235,25 @@ def distances(points: Tensor, centres: Tensor) -> Tensor:
         nearest = squared.argmin(dim=1, keepdim=True)
         exact = (points - centres[nearest.squeeze(1)]).square().sum(dim=1, keepdim=True)
         correction = torch.zeros_like(squared).scatter(1, nearest, exact - squared.gather(1, nearest))
+        if looked_at(squared):
+            _correct_close(correction, squared, points, centres)
     # The slope of the root at zero is infinite. Below the least normal number, and so for the small
     # negative values that rounding can leave, the clamp gives zero slope: a subgradient.
     return (squared + correction).clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
+
+
+_CLOSE = 1e-3
+"""Squared distances below so much of the squared lengths have lost three digits of seven."""
+_AT_ONCE = 1 << 20  # numbers held while such distances are taken again
+
+
+def _correct_close(correction: Tensor, squared: Tensor, points: Tensor, centres: Tensor) -> None:
+    """Correct the distances of all centres that are close to a point, of which there are few.
+
+    Where that many cannot be counted without a cost, on a GPU or in a graph, only the nearest is corrected.
+    """
+    rows, columns = (squared < _CLOSE * points.square().sum(dim=1, keepdim=True)).nonzero(as_tuple=True)
+    size = max(1, _AT_ONCE // points.shape[1])
+    for row, column in zip(torch.split(rows, size), torch.split(columns, size), strict=True):
+        exact = (points[row] - centres[column]).square().sum(dim=1)
+        correction[row, column] = exact - squared[row, column]

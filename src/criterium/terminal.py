@@ -16,7 +16,7 @@ from criterium.engine.progress import Progress
 _SPEED_SECONDS = 3600.0
 """Speed is estimated over this long: runs may take minutes."""
 _REST = 48
-"""Characters beside the name of a run: its bar and what follows, or what came out."""
+"""Characters that follow the name of a run: its bar and the rest, or what came out."""
 
 
 class Live(Progress):

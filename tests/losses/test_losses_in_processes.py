@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from test_contract import CLASSES, LOSSES, ROWS, _logits, _target
+from conformance import CLASSES, LOSSES, ROWS, some_logits, some_target
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,14 +15,14 @@ ALONE = [loss for loss in LOSSES if not loss.couples_rows]
 def _layer() -> nn.Linear:
     layer = nn.Linear(CLASSES, CLASSES, dtype=torch.float64)
     with torch.no_grad():
-        layer.weight.copy_(_logits(CLASSES, CLASSES))
-        layer.bias.copy_(_logits(1, CLASSES)[0])
+        layer.weight.copy_(some_logits(CLASSES, CLASSES))
+        layer.bias.copy_(some_logits(1, CLASSES)[0])
     return layer
 
 
 def _gradient(module: nn.Module, layer: nn.Linear, number: int, rows: slice) -> Tensor:
     layer.zero_grad()
-    ALONE[number](module(_logits()[rows]), _target()[rows]).backward()
+    ALONE[number](module(some_logits()[rows]), some_target()[rows]).backward()
     assert layer.weight.grad is not None
     return layer.weight.grad.clone()
 

@@ -249,3 +249,19 @@ def test_errors_name_the_argument(function: Any, module: Any, options: dict[str,
         function(torch.zeros(2, 7), torch.tensor([0, 1]), **options)
     with pytest.raises(ValueError, match=message):
         module(**options)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_what_the_weakest_classes_add_has_a_bound(k: int, temperature: float) -> None:
+    """That of `LinearCriterion`, which looks at the true class and the m - 1 strongest others."""
+    logits, classes, m = 2 * normal(8, 200, seed=k), 200, 20
+    target = torch.zeros(8).long()
+    others = logits[:, 1:].sort(dim=1, descending=True).values
+    few = torch.cat([logits[:, :1], others[:, : m - 1]], dim=1)
+    options = {"k": k, "temperature": temperature, "reduction": "none"}
+    added = smooth_topk_svm(logits, target, **options) - smooth_topk_svm(few, target, **options)
+    gap = (others[:, m - 2] - others[:, k - 1]) / (k * temperature)
+    bound = temperature * torch.log1p(k * (classes - m) * gap.exp())
+    assert (added > -1e-9).all()
+    assert (added <= bound).all()

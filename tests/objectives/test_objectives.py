@@ -245,7 +245,7 @@ def test_topk_weights(k: int) -> None:
     assert sum(criterion.p_k) == pytest.approx(1)
     assert criterion.p_k[0] == (1.0 if k == 1 else 0.25)
     assert len(criterion.p_k) == k
-    assert criterion.candidates is None  # 16 candidates of 5 classes are all of them
+    assert criterion.candidates == "all"  # 16 candidates of 5 classes
     (many,) = build("topk").criteria(dataclasses.replace(TASK, num_classes=100))
     assert many.candidates == 16
 

@@ -15,14 +15,14 @@ def task(classes: int, k: int = 5) -> Task:
 @pytest.mark.parametrize(
     ("candidates", "classes", "k", "expected"),
     [
-        ("auto", 16, 5, None),
+        ("auto", 16, 5, "all"),
         ("auto", 17, 5, 16),
-        ("auto", 100, 16, None),  # 16 of them could not tell who is among the 16 largest
-        (None, 100, 5, None),
+        ("auto", 100, 16, "all"),  # 16 of them could not tell who is among the 16 largest
+        (None, 100, 5, "all"),
         (20, 100, 5, 20),
     ],
 )
-def test_candidates(candidates: int | str | None, classes: int, k: int, expected: int | None) -> None:
+def test_candidates(candidates: int | str | None, classes: int, k: int, expected: int | str) -> None:
     (criterion,) = build("topk", {"candidates": candidates}).criteria(task(classes, k))
     assert criterion.candidates == expected
 

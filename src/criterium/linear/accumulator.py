@@ -84,4 +84,4 @@ class Accumulator(ABC):
 
 def vectors(picked: Tensor, number: int) -> State:
     """Return some statistics (N,), unfilled."""
-    return tuple(picked.new_empty(len(picked)) for _ in range(number))
+    return tuple(picked.new_empty(picked.shape[0]) for _ in range(number))

@@ -105,7 +105,7 @@ def _(
     m: int,
     *code: Any,
 ) -> Tensor:
-    return index.new_empty(len(index), m)
+    return index.new_empty(index.shape[0], m)
 
 
 def noised_kth_class(
@@ -177,7 +177,7 @@ def _(
     samples: int,
     *code: Any,
 ) -> tuple[Tensor, Tensor]:
-    scores = features.new_empty(len(features), samples)
+    scores = features.new_empty(features.shape[0], samples)
     return torch.empty_like(scores, dtype=torch.long), scores
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from criterium._values import looked_at, pretended
 from criterium.linear.forms import FORMS, plain_and_options
-from criterium.linear.output_layer import OutputLayer, layer_of_head, linear_layer
+from criterium.linear.output_layer import OutputLayer, layer_of_head, linear_layer, without_forward_mode
 from criterium.linear.placement import replicated
 from criterium.linear.sharded import Shard
 from criterium.linear.standardize import standardized
@@ -32,7 +35,9 @@ class LinearCriterion(nn.Module):
             options are read at every call, so that a schedule may change them.
         candidates: how many classes of a row `SmoothTopKSVMLoss` or `TopKCrossEntropyLoss` looks at, the true
             one and the strongest others; None: as many as the criterion says. `SmoothTopKSVMLoss` does not
-            say, needs a number here, and is lower without the other classes.
+            say and needs a number m here. What is left out makes its losses lower, by at most
+            τ log(1 + k (C − m) exp((s_(m) − s_(k)) / (k τ))) with s_(k) the k-th largest wrong logit and
+            s_(m) the least that is looked at: little at small τ, several units at τ = 1 and many classes.
         group: processes over which the classes are spread. The head of each holds a slice of the classes, in
             the order of ranks and not necessarily of one size; features, targets and options (of all
             classes) are the same in all processes. Each computes the same loss and the whole gradient of
@@ -79,7 +84,7 @@ class LinearCriterion(nn.Module):
 
         Args:
             features: (..., D).
-            target: (...) class indices, or (..., C) class probabilities, few of them above 0.
+            target: (...) class indices, or (..., C) class probabilities, most of them 0.
 
         Returns:
             What the criterion returns for logits, float32 (float64 for float64 features).
@@ -110,7 +115,7 @@ def linear_loss(
         features: (..., D).
         weight: (C, D), of the output layer; a DTensor with ``Shard(0)`` over a mesh of one dimension: its
             processes share the classes, have the same features and target, and return the same loss.
-        target: (...) class indices, or (..., C) class probabilities, few of them above 0.
+        target: (...) class indices, or (..., C) class probabilities, most of them 0.
         bias: (C,), of the output layer, placed as the weight.
         candidates: as for `LinearCriterion`.
 
@@ -158,11 +163,36 @@ def _fused_loss(
         targets = Targets.read(flat, classes, table.dtype, None if inside else weight, criterion.ignore_index)
         if inside:
             targets = targets._replace(classes=targets.classes * weight.to(table))
+        if targets.counting is not None:  # whatever the features of other rows hold
+            table = table.where(targets.counting.unsqueeze(1), 0)
+        table, layer = without_forward_mode(table, layer)
+        layer = layer.centred()
         if options.pop("standardize", False):
-            layer = standardized(layer, table, targets.valid)
+            layer = standardized(layer, table, targets.counting)
         rows = FORMS[plain](layer, **options)
-        losses = (_expectation(rows) if soft else rows)(table, targets.classes)
-        return targets.reduce(losses, leading, criterion.reduction)
+        losses = (_expectation(rows) if soft else _of_classes(rows, classes))(table, targets.classes)
+        return targets.reduce(_shown(losses, table), leading, criterion.reduction)
+
+
+def _of_classes(rows: Rows, classes: int) -> Rows:
+    """Return rows that are NaN for an index that is no class, where that was not seen before."""
+
+    def known(table: Tensor, index: Tensor) -> Tensor:
+        if looked_at(index):
+            return rows(table, index)
+        inside = (index >= 0) & (index < classes)
+        return rows(table, index.where(inside, 0)).masked_fill(~inside, math.nan)
+
+    return known
+
+
+def _shown(losses: Tensor, features: Tensor) -> Tensor:
+    """Return losses that are NaN where a feature is not finite, and of which NaN is a factor of the gradient.
+
+    Not each of them looks at all logits, and a loss that counts steps is flat between them.
+    """
+    flawed = losses.detach().isnan() | ~features.detach().isfinite().all(dim=1)
+    return losses * torch.ones_like(losses).masked_fill(flawed, math.nan)
 
 
 def _check_sizes(layer: OutputLayer, features: Tensor) -> None:
@@ -183,10 +213,10 @@ def _expectation(rows: Rows) -> Rows:
     """Return rows of soft targets, of which few classes have mass: each costs a row of features."""
 
     def expected(table: Tensor, distribution: Tensor) -> Tensor:
-        entries = int((distribution > 0).sum())
+        entries = 0 if pretended(table) else int((distribution != 0).sum())
         if entries > _MOST * len(distribution):
             raise ValueError(
-                f"target: got {entries} class probabilities above 0 in {len(distribution)} rows, expected at"
+                f"target: got {entries} class probabilities not 0 in {len(distribution)} rows, expected at"
                 f" most {_MOST} a row on average: the fused form makes the loss of each"
             )
         return expectation(rows)(table, distribution)

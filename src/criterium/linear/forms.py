@@ -27,6 +27,7 @@ from criterium.linear.scan import scan
 from criterium.losses import exact, noised_topk, zero_one
 from criterium.losses import hierarchical_complement as hcot
 from criterium.losses._contract import Criterion, Rows
+from criterium.losses._logits import positive_part
 from criterium.losses.label_smoothing import check_smoothing
 from criterium.losses.ldam import margins
 from criterium.losses.logit_adjustment import adjustment
@@ -226,9 +227,9 @@ class of_candidates:
     least: Callable[[dict[str, Any]], int]
     """How many candidates the options ask for."""
 
-    def __call__(self, layer: OutputLayer, *, candidates: int | None = None, **options: Any) -> Rows:
+    def __call__(self, layer: OutputLayer, *, candidates: int | str | None = None, **options: Any) -> Rows:
         """Return the rows."""
-        if candidates is None:
+        if not isinstance(candidates, int):
             raise ValueError(
                 "candidates: got None, expected a number: the fused form of"
                 f" {getattr(self.plain, '__name__', 'this loss')} looks at the true class and the"
@@ -289,7 +290,7 @@ def noised_topk_hinge(
         own, logits = picked[:, 0], picked[:, 1:]
         kth = (logits + (scores - logits.detach())).mean(dim=1)
         gap = margin.to(own)[index] if isinstance(margin, Tensor) and margin.dim() else margin
-        losses: Tensor = scale * (gap + kth - own).relu()
+        losses: Tensor = scale * positive_part(gap + kth - own)
         return losses
 
     return rows
@@ -312,7 +313,7 @@ FORMS: dict[Plain, Form] = {
     functional.poly1_cross_entropy: of_probability(functional.poly1_cross_entropy),
     functional.smooth_topk_svm: of_candidates(functional.smooth_topk_svm, lambda options: options["k"] + 1),
     functional.topk_cross_entropy: of_candidates(
-        functional.topk_cross_entropy, lambda options: len(options["p_k"]) + 1
+        functional.topk_cross_entropy, lambda options: len(options["p_k"] or (1,)) + 1
     ),
     functional.topk_svm: topk_svm,
     functional.zero_one_relaxation: zero_one_relaxed,

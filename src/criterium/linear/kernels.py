@@ -44,7 +44,7 @@ if importlib.util.find_spec("triton") is not None:
         moment = total
         for start in range(0, classes, BLOCK):
             column = start + tl.arange(0, BLOCK)
-            x, _ = read(first, first, own_class, here, column, classes, 1.0, False)
+            x, _ = read(first, first, own_class, here, column, classes, 0.0, 1.0, False)
             top, total, moment = accumulate(x, top, total, moment, MOMENT)
         tl.store(tops + row, top, mask=here)
         tl.store(totals + row, tl.where(total == 0, 1.0, total), mask=here)
@@ -71,7 +71,7 @@ if importlib.util.find_spec("triton") is not None:
         first = logits + row * stride
         column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         own_class = tl.load(hidden + row, mask=here, other=-1)
-        x, _ = read(first, first, own_class, here, column, classes, 1.0, False)
+        x, _ = read(first, first, own_class, here, column, classes, 0.0, 1.0, False)
         log_chance = x - tl.load(log_sum + row, mask=here, other=0.0)
         slope = tl.exp(log_chance)
         pull = tl.load(u + row, mask=here, other=0.0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from criterium.heads import (
     DisMaxHead,
@@ -99,6 +100,18 @@ class OutputLayer(NamedTuple):
         shift = shift[self.first : self.first + len(self.weight)]
         return self._replace(bias=shift if self.bias is None else self.bias + shift)
 
+    def centred(self) -> OutputLayer:
+        """Return the layer with its largest bias taken off all: no loss depends on it, but digits do.
+
+        Of a bias that is spread over processes none knows the largest, and it stays.
+        """
+        if self.bias is None or self.shard.group:
+            return self
+        bias = self.bias.to(torch.promote_types(self.bias.dtype, torch.float32))
+        top = bias.detach().amax()
+        # As `losses._logits.from_top`: NaN where no logit is below infinity, or all are at minus infinity.
+        return self._replace(bias=bias - (top + (top - top)))
+
     def logits(self, features: Tensor) -> Tensor:
         """Return (N, C) logits of features (N, D)."""
         return self.followed(features)[0]
@@ -177,6 +190,37 @@ class OutputLayer(NamedTuple):
         bias = None if self.bias is None else self.bias[classes].to(dtype)
         scale = None if self.scale is None else self.scale.to(dtype)
         return self._replace(weight=self.weight[classes].to(dtype), bias=bias, scale=scale)
+
+
+class _WithoutForwardMode(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*values: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(None if value is None else value.view_as(value) for value in values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        return upstream
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+        raise NotImplementedError(
+            "criterium.linear: fused losses have no derivative in forward mode, only in reverse mode"
+        )
+
+
+def without_forward_mode(features: Tensor, layer: OutputLayer) -> tuple[Tensor, OutputLayer]:
+    """Return both as they are; a tensor with a tangent, which operators would drop, is refused."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return features, layer
+    values = features, layer.weight, layer.bias, layer.scale
+    features, weight, bias, scale = _WithoutForwardMode.apply(*values)  # type: ignore[no-untyped-call]
+    return features, layer._replace(weight=weight, bias=bias, scale=scale)
 
 
 def linear_layer(weight: Tensor, bias: Tensor | None = None) -> OutputLayer:

@@ -16,26 +16,37 @@ from criterium.linear.scan import block_size, blocks
 from criterium.linear.sharded import Shard
 
 
-def standardized(layer: OutputLayer, features: Tensor, valid: Tensor | None) -> OutputLayer:
+def standardized(layer: OutputLayer, features: Tensor, counting: Tensor | None) -> OutputLayer:
     """Return the layer with its logits divided by their standard deviation over the rows that count (N,).
 
-    Their mean stays: no loss depends on it.
+    Their mean stays: no loss depends on it. Classes with a bias of minus infinity, and rows with features
+    that are not finite, are no part of it.
     """
     if layer.distance or layer.unit or layer.scale is not None:
         raise ValueError("standardize: got True, expected False for a head that is not torch.nn.Linear")
-    counts = torch.ones_like(features[:, 0]) if valid is None else valid.to(features)
+    finite = features.isfinite().all(dim=1)
+    counts = (finite if counting is None else finite & counting).to(features)
+    features = features.where(finite.unsqueeze(1), 0)
     gram, total = _gram(layer.weight, layer.bias, layer.shard.group, block_size(features))
     # In float64, in which a mean that is large beside the deviation leaves digits enough.
     rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double() * counts.unsqueeze(1)
-    number = counts.sum() * layer.classes
+    classes = rows.new_tensor(layer.classes)
+    if layer.bias is not None:
+        classes = layer.shard.sum(layer.bias.isfinite().sum().double())
+    number = counts.sum() * classes
     mean = (rows.sum(0) @ total) / number.clamp(min=1)
     variance = ((gram * (rows.T @ rows)).sum() - number * mean.square()) / (number - 1).clamp(min=1)
-    # Logits that are all equal have nothing to scale; 1 keeps their gradient finite.
-    factor = variance.where(variance > 0, torch.ones_like(variance)).rsqrt()
-    factor = factor.to(features.dtype)
+    # Logits that are equal but for rounding have nothing to scale; 1 keeps their gradient finite.
+    rounding = max(8 * torch.finfo(features.dtype).eps, 1e-7)
+    constant = variance.detach() <= (rounding * mean.detach()).square().clamp(min=1e-60)
+    factor = variance.where(~constant, 1).rsqrt().to(features.dtype)
     if layer.bias is None:
         return layer._replace(scale=factor)
-    return layer._replace(scale=factor, bias=layer.bias.to(features.dtype) * layer.shard.spread(factor))
+    bias = layer.bias.to(features.dtype)
+    known = bias.isfinite()
+    return layer._replace(
+        scale=factor, bias=(bias.where(known, 0) * layer.shard.spread(factor)).where(known, bias)
+    )
 
 
 @torch.library.custom_op("criterium::linear_gram", mutates_args=())
@@ -67,6 +78,8 @@ def _gram_backward(
     to_weight, to_bias = _like(weight, bias)
     for part in blocks(OutputLayer(weight), size):
         slope = torch.addmm(total, _table(weight, bias, part), gram + gram.T)
+        if bias is not None:
+            slope = slope * bias[part].isfinite().unsqueeze(1)
         to_weight[part] = slope[:, :-1].to(weight.dtype)
         if bias is not None:
             to_bias[part] = slope[:, -1].to(to_bias.dtype)
@@ -98,4 +111,5 @@ _gram.register_autograd(_gradients, setup_context=_keep)
 
 def _table(weight: Tensor, bias: Tensor | None, part: slice) -> Tensor:
     last = weight.new_zeros(part.stop - part.start) if bias is None else bias[part]
-    return torch.cat([weight[part], last.unsqueeze(1).to(weight.dtype)], dim=1).double()
+    table = torch.cat([weight[part], last.unsqueeze(1).to(weight.dtype)], dim=1).double()
+    return table if bias is None else table.where(last.isfinite().unsqueeze(1), 0)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 _AT_ONCE = 1 << 14  # classes up to which a row is kept in registers, and read once
 _BLOCK = 1 << 13  # classes of a longer row that are read at once
+SKIPPED_INDEX = -(1 << 62)
+"""The index of a row that does not count, whatever its logits hold."""
 _TILE = 1 << 9  # logits that a program has at least: of short rows it takes several
 
 if importlib.util.find_spec("triton") is not None:
@@ -25,13 +27,15 @@ if importlib.util.find_spec("triton") is not None:
     tl: Any = importlib.import_module("triton.language")
 
     # Where the largest logit starts: as `complement.absent`, far below all but with a finite square.
+    SKIPPED = tl.constexpr(SKIPPED_INDEX)
     ABSENT = tl.constexpr(-math.sqrt(torch.finfo(torch.float32).max))
 
     @triton.jit
-    def read(first, shift, own_class, here, column, classes, scale, SHIFT: tl.constexpr):
-        """Return a block of the wrong classes' logits, minus infinity elsewhere, and where they are."""
+    def read(first, shift, own_class, here, column, classes, base, scale, SHIFT: tl.constexpr):
+        """Return a block of the wrong classes' logits less `base`, −inf elsewhere, and where they are."""
         inside = here & (column < classes)[None, :]
-        x = tl.load(first + column[None, :], mask=inside, other=float("-inf")).to(tl.float32) * scale
+        x = tl.load(first + column[None, :], mask=inside, other=float("-inf")).to(tl.float32)
+        x = (x - base) * scale
         if SHIFT:
             x += tl.load(shift + column, mask=column < classes, other=0.0)[None, :]
         wrong = inside & (column[None, :] != own_class)
@@ -168,23 +172,31 @@ if importlib.util.find_spec("triton") is not None:
         here = row < count
         first = logits + row * CLASSES
         own_class = tl.load(target + row, mask=here, other=0)
-        # An index that is no class makes its row NaN.
+        # An index that is no class makes its row NaN, but for the one of rows that do not count.
+        skipped = own_class == SKIPPED
         known = here & (own_class >= 0) & (own_class < CLASSES)
-        own = tl.load(first + own_class, mask=known, other=float("nan")).to(tl.float32) * scale
+        own = tl.load(first + own_class, mask=known, other=float("nan")).to(tl.float32)
+        column = tl.arange(0, BLOCK)
+        # The first block stays in registers until its derivative is written.
+        x, wrong = read(first, shift, own_class, here, column, CLASSES, 0.0, 1.0, False)
+        # Differences to the largest logit, if it is there, keep the digits of logits that are far from 0.
+        # Infinity less itself is NaN, and so is the row.
+        base = tl.maximum(tl.max(x, axis=1, keep_dims=True), own)
+        base = tl.where(base == float("-inf"), 0.0, base)
+        own = (own - base) * scale
+        x = (x - base) * scale
         if SHIFT:
             own += tl.load(shift + own_class, mask=known, other=0.0)
+            x += tl.load(shift + column, mask=column < CLASSES, other=0.0)[None, :]
         if MARGIN:
             own -= tl.load(margin + own_class, mask=known, other=0.0)
 
         total = tl.zeros((ROWS, 1), dtype=tl.float32)
-        column = tl.arange(0, BLOCK)
-        # The first block stays in registers until its derivative is written.
-        x, wrong = read(first, shift, own_class, here, column, CLASSES, scale, SHIFT)
         top, total, moment, spread, ties = _see(
             x, wrong, own, total + ABSENT, total, total, total, total, MOMENT, SPREAD
         )
         for start in range(BLOCK, CLASSES, BLOCK):
-            later, wrong = read(first, shift, own_class, here, column + start, CLASSES, scale, SHIFT)
+            later, wrong = read(first, shift, own_class, here, column + start, CLASSES, base, scale, SHIFT)
             top, total, moment, spread, ties = _see(
                 later, wrong, own, top, total, moment, spread, ties, MOMENT, SPREAD
             )
@@ -194,7 +206,11 @@ if importlib.util.find_spec("triton") is not None:
         loss, own_slope, slope, centre, flat, peak = _finish(
             own, top, total, moment, spread, ties, option, share, LOSS
         )
-        tl.store(losses + row, loss, mask=here)
+        # Not each loss looks at the own logit.
+        factor = tl.where(own != own, float("nan"), 1.0)
+        own_slope *= factor
+        slope *= factor
+        tl.store(losses + row, tl.where(skipped, 0.0, loss * factor), mask=here)
         if SLOPE:
             chance = slope / total * scale
             own_slope *= scale
@@ -202,13 +218,15 @@ if importlib.util.find_spec("triton") is not None:
             block_slope = _slope(
                 x, own_class, column, top, chance, centre, flat, peak, own_slope, MOMENT, SPREAD
             )
+            block_slope = tl.where(skipped, 0.0, block_slope)
             tl.store(place + column[None, :], block_slope, mask=here & (column < CLASSES)[None, :])
             for start in range(BLOCK, CLASSES, BLOCK):
                 more = column + start
-                later, _ = read(first, shift, own_class, here, more, CLASSES, scale, SHIFT)
+                later, _ = read(first, shift, own_class, here, more, CLASSES, base, scale, SHIFT)
                 block_slope = _slope(
                     later, own_class, more, top, chance, centre, flat, peak, own_slope, MOMENT, SPREAD
                 )
+                block_slope = tl.where(skipped, 0.0, block_slope)
                 tl.store(place + more[None, :], block_slope, mask=here & (more < CLASSES)[None, :])
 
 
@@ -234,7 +252,7 @@ def losses(
 
     Args:
         logits: (M, C), float32, bfloat16 or float16.
-        target: (M,) int64 class indices; a row whose index is no class is NaN.
+        target: (M,) int64 class indices; a row whose index is no class is NaN, one of `SKIPPED_INDEX` 0.
         loss: "cross_entropy", "focal", "poly1", "label_smoothing", "maxsup", "complement" or
             "guided_complement".
         option: the loss's own γ, ε or α.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from criterium.losses._contract import Rows, forming_gradient, mean_of, transforming
+from criterium._values import transforming
+from criterium.losses._contract import Rows, forming_gradient, mean_of
 
 _TRITON = importlib.util.find_spec("triton") is not None
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -47,11 +48,13 @@ class in_one_pass(forming_gradient):
         self._reference = reference
 
         def formed(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-            if torch.is_grad_enabled() and logits.requires_grad:
-                value = reference(logits, target)
-                return value, torch.autograd.grad(value.sum(), logits, create_graph=True)[0]
             from criterium.losses import _kernels
 
+            if torch.is_grad_enabled() and logits.requires_grad:
+                counting = target != _kernels.SKIPPED_INDEX
+                known = logits.where(counting.unsqueeze(1), 0)
+                value = reference(known, target.where(counting, 0)).where(counting, 0)
+                return value, torch.autograd.grad(value.sum(), logits, create_graph=True)[0]
             return _kernels.losses(
                 logits,
                 target,
@@ -68,6 +71,14 @@ class in_one_pass(forming_gradient):
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the ``(M,)`` losses."""
         return super().__call__(logits, target) if usable(logits) else self._reference(logits, target)
+
+    def skipping(self, logits: Tensor, target: Tensor, counting: Tensor) -> Tensor | None:
+        """Return the losses, 0 with gradient 0 for rows that do not count; None where that takes a mask."""
+        if not usable(logits):
+            return None
+        from criterium.losses import _kernels
+
+        return super().__call__(logits, target.where(counting, _kernels.SKIPPED_INDEX))
 
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean of at least one loss."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from criterium._checks import choice
+from criterium._values import looked_at
 
 
 def check(
@@ -57,10 +58,12 @@ class Targets(NamedTuple):
     """``(M,)``, which rows count; None: all of them."""
     weight: Tensor | None
     """``(M,)``, the class weight of each row, 0 where it does not count; None: all alike."""
+    counting: Tensor | None
+    """``(M,)``, which rows are valid and of a weight other than 0; None: all of them."""
 
     @classmethod
     def read(
-        cls, target: Tensor, classes: int, dtype: torch.dtype, weight: Tensor | None, ignore_index: int
+        cls, target: Tensor, classes: int, dtype: torch.dtype, weight: Tensor | None, ignore_index: int | None
     ) -> Targets:
         """Return what ``(M,)`` class indices or ``(M, C)`` class probabilities say.
 
@@ -70,12 +73,16 @@ class Targets(NamedTuple):
         class_weight = None if weight is None else weight.to(device=target.device, dtype=dtype)
         if target.is_floating_point():
             distribution = target.to(dtype)
-            return cls(distribution, None, None if class_weight is None else distribution @ class_weight)
+            if class_weight is None:
+                return cls(distribution, None, None, None)
+            row_weight = distribution @ class_weight
+            return cls(distribution, None, row_weight, row_weight != 0)
         index, valid = _rows_that_count(target.long(), classes, ignore_index)
         if class_weight is None:
-            return cls(index, valid, None)
+            return cls(index, valid, None, valid)
         row_weight = class_weight[index]
-        return cls(index, valid, row_weight if valid is None else row_weight * valid)
+        row_weight = row_weight if valid is None else row_weight.where(valid, 0)
+        return cls(index, valid, row_weight, row_weight != 0)
 
     @property
     def all_alike(self) -> bool:
@@ -84,8 +91,8 @@ class Targets(NamedTuple):
 
     def reduce(self, losses: Tensor, shape: Sequence[int], reduction: str) -> Tensor:
         """Return ``(M,)`` losses weighted and reduced, or in `shape` for a reduction of "none"."""
-        if self.valid is not None:
-            losses = losses.where(self.valid, 0)
+        if self.counting is not None:
+            losses = losses.where(self.counting, 0)
         if self.weight is not None:
             losses = losses * self.weight
         if reduction == "none":
@@ -100,40 +107,49 @@ class Targets(NamedTuple):
         return losses.sum() / (count + (count == 0))
 
 
+def as_weight(weight: Tensor | Sequence[float] | None, device: torch.device) -> Tensor | None:
+    """Return class weights as a tensor, also those that are a list."""
+    if weight is None or isinstance(weight, Tensor):
+        return weight
+    return torch.as_tensor(weight, dtype=torch.get_default_dtype(), device=device)
+
+
 _AS_IT_IS = nullcontext()
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Return a context without autocast."""
-    if torch.is_autocast_enabled(device.type):
+    # Asked for a device that it has no autocast for, PyTorch raises.
+    if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return _AS_IT_IS
 
 
-def _rows_that_count(index: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+def _rows_that_count(index: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor | None]:
     """Return indices that are safe to gather with, and which rows count; None where all of them do."""
     low, high = _bounds(index)
     # Most batches have no ignored row; where that can be seen for nothing, nothing need be masked.
-    if 0 <= low <= high < classes and not low <= ignore_index <= high:
+    if 0 <= low <= high < classes and (ignore_index is None or not low <= ignore_index <= high):
         return index, None
-    valid = index != ignore_index
-    index = index.where(valid, 0)
-    low, high = _bounds(index)
+    valid = None
+    if ignore_index is not None:
+        valid = index != ignore_index
+        index = index.where(valid, 0)
+        low, high = _bounds(index)
     if low < 0 or high >= classes:
+        allowed = "" if ignore_index is None else f" or ignore_index={ignore_index}"
         raise ValueError(
-            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}"
-            f" or ignore_index={ignore_index}"
+            f"target: got class index {low if low < 0 else high}, expected 0 to {classes - 1}{allowed}"
         )
     return index, valid
 
 
 def _bounds(index: Tensor) -> tuple[int, int]:
-    """Return the least and the largest index; (0, -1) of no index, or where a look is dear or impossible."""
-    # On a GPU it would stall the queue at every step; there the indexing itself asserts.
-    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
+    """Return the least and the largest index; (0, -1) of no index, or where they are not looked at.
+
+    There the indexing itself asserts.
+    """
+    if not looked_at(index) or index.numel() == 0:
         return 0, -1
-    try:
-        low, high = index.aminmax()
-        return int(low), int(high)
-    except RuntimeError:  # under vmap a value cannot be looked at
-        return 0, -1
+    low, high = index.aminmax()
+    return int(low), int(high)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from criterium._values import looked_at
 from criterium.losses._contract import forming_gradient
+from criterium.losses._logits import bounded, from_top
 from criterium.sorting.chance import chance_and_slope
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.networks import NETWORKS
@@ -23,13 +25,17 @@ _FEW = 256
 """Up to so many classes NumPy sorts a row by vector instructions alone."""
 
 
+ALL = "all"
+"""In place of a number of candidates: the true class and all others."""
+
+
 class Options(NamedTuple):
     """The weight of softmax and that of every rank, and what rows are relaxed with."""
 
     first: float
     by_rank: tuple[float, ...]
     top1: str
-    candidates: int | None
+    candidates: int | str | None
     relaxation: str
     rule: Comparator
 
@@ -37,20 +43,23 @@ class Options(NamedTuple):
 def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     """Return the losses ``(M,)`` of ``(M, C)`` logits, of which `index` ``(M,)`` are the true ones."""
     k, classes, candidates = len(options.by_rank), table.shape[1], options.candidates
-    if k >= classes:
+    if k >= classes > 1 or k > classes:
         raise ValueError(f"p_k: got {k} weights for C = {classes} classes, expected fewer than C (k >= C)")
-    if candidates is not None and candidates > classes:
+    if isinstance(candidates, int) and candidates > classes:
         raise ValueError(f"candidates: got {candidates}, expected at most C = {classes}")
-    options = options._replace(candidates=None if candidates == classes else candidates)
+    network = options.relaxation in NETWORKS
+    if candidates in (ALL, classes):
+        # Only the shares of a network depend on which wire is whose.
+        options = options._replace(candidates=classes if network else None)
 
     # Without a gradient to form the readable form keeps less; traced, it is fused by the compiler.
     formed = (
-        options.relaxation in NETWORKS
+        network
         and table.dtype == torch.float32
         and table.device.type == "cpu"
         and table.requires_grad
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and looked_at(table)
     )
     if not formed:
         return _rows(table, index, options)
@@ -58,7 +67,8 @@ def rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
 
 
 def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
-    if options.candidates is not None:
+    table = bounded(from_top(table), _floor(options))
+    if isinstance(options.candidates, int):
         table = table.gather(1, _columns(table.detach(), index, options.candidates))
         index = torch.zeros_like(index)
     ranks = rank_probabilities(
@@ -81,8 +91,16 @@ def _rows(table: Tensor, index: Tensor, options: Options) -> Tensor:
     return losses
 
 
+def _floor(options: Options) -> float:
+    """Return below how far from the largest logit no class competes.
+
+    Minus infinity has no mean with other scores, and what is mixed with very large numbers loses its digits.
+    """
+    return -200 / options.rule.steepness if options.relaxation == "sinkhorn" else -1e6
+
+
 def _columns(table: Tensor, index: Tensor, candidates: int) -> Tensor:
-    """Return where the competitors are: the true class, then the strongest others in descending order."""
+    """Return where the candidates are: the true class, then the strongest others in descending order."""
     true = index.unsqueeze(1)
     others = table.scatter(1, true, -math.inf).topk(candidates - 1, dim=1).indices
     return torch.cat([true, others], dim=1)
@@ -97,9 +115,9 @@ def _with_gradient(table: Tensor, index: Tensor, options: Options) -> tuple[Tens
         losses, pull, *_ = torch.func.vjp(lambda table: _rows(table, index, options), table)
         return losses, pull(torch.ones_like(losses))[0]
 
-    table = table.detach()
-    if options.candidates is None:
-        values, slope = _value_and_slope(table.T.double().numpy(), index.numpy(), options)
+    table = table.detach().resolve_neg().clamp_min(torch.finfo(table.dtype).min)
+    if not isinstance(options.candidates, int):
+        values, slope = _value_and_slope(table.T.double().clone().numpy(), index.numpy(), options)
         return torch.from_numpy(values).float(), torch.from_numpy(slope.T).float()
     if table.shape[1] <= _FEW:
         columns, scores = _strongest_of_few(table.numpy(), index.numpy(), options.candidates)
@@ -135,11 +153,15 @@ def _value_and_slope(
     scores: np.ndarray, index: np.ndarray | int, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return losses ``(M,)`` and their derivative by the scores ``(n, M)`` of those that compete."""
+    top = scores.max(axis=0)
+    # As in `_logits.flaw`; minus infinity has come as the least number there is.
+    top[~((top > np.finfo(np.float32).min) & (top < np.inf))] = np.nan
+    scores -= top
+    np.maximum(scores, _floor(options), out=scores)
     chance, slope = chance_and_slope(scores, index, options.by_rank, options.relaxation, options.rule)
     true = index if isinstance(index, int) else (index, np.arange(len(index)))
     if options.top1 != "sort":
-        relative = scores - scores.max(axis=0)
-        softmax = np.exp(relative)
+        softmax = np.exp(scores)
         total = softmax.sum(axis=0)
         softmax /= total
     if options.top1 == "softmax":
@@ -151,7 +173,7 @@ def _value_and_slope(
     losses = -np.log(inside)
     slope *= -_NEAR_ONE / inside
     if options.top1 == "softmax_ce":
-        losses = options.by_rank[0] * losses + options.first * (np.log(total) - relative[true])
+        losses = options.by_rank[0] * losses + options.first * (np.log(total) - scores[true])
         slope = options.by_rank[0] * slope + options.first * softmax
         slope[true] -= options.first
     return losses, slope

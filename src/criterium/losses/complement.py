@@ -15,9 +15,9 @@ from criterium.losses._one_pass import in_one_pass
 def complement_entropy(
     logits: Tensor,
     target: Tensor,
-    *,
     weight: Tensor | None = None,
-    ignore_index: int = -100,
+    *,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropy of the softmax over the wrong classes, divided by the number of classes.
@@ -30,7 +30,7 @@ def complement_entropy(
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -61,7 +61,7 @@ def complement_entropy(
 class Complement(NamedTuple):
     """The softmax P over the wrong classes of each row, as losses and their gradients need it."""
 
-    probabilities: Tensor  # (M, C), exactly 0 for classes that do not count
+    probabilities: Tensor  # (M, C), exactly 0 for classes that do not count, if one does
     top: Tensor  # (M, 1), the largest logit that counts, as a constant
     centred: Tensor  # (M, C), z: the logits less that
     mean: Tensor  # (M, 1), Σ P z
@@ -69,8 +69,13 @@ class Complement(NamedTuple):
 
     @property
     def negative_entropy(self) -> Tensor:
-        """Σ P log P, (M, 1)."""
-        return self.mean - self.log_sum
+        """Σ P log P, (M, 1); 0 where no class counts."""
+        return (self.mean - self.log_sum) * (self.top > -torch.inf)
+
+    def flaw(self, own: Tensor) -> Tensor:
+        """Return what `_logits.flaw` does, by the logits (M, 1) of the true class."""
+        highest = torch.maximum(self.top, own.detach())
+        return highest - highest
 
     def slope(self, towards: Tensor, scale: Tensor | float) -> Tensor:
         """Return scale · P (z − towards), (M, C)."""
@@ -78,13 +83,13 @@ class Complement(NamedTuple):
 
 
 def complement(wrong: Tensor) -> Complement:
-    """Return the softmax of logits (M, C), `absent` where a class does not count; their memory is reused.
+    """Return the softmax of logits (M, C), −inf or far below where a class does not count; reuses memory.
 
     Fresh memory costs a page fault every 4 KiB, here as much as the arithmetic; so there is little of it.
     """
     # A common shift of the logits changes nothing, so that it needs no derivative.
     top = wrong.detach().amax(dim=1, keepdim=True)
-    centred = wrong.sub_(top)
+    centred = wrong.sub_(top.clamp_min(torch.finfo(wrong.dtype).min)).clamp_min_(absent(wrong))
     probabilities = centred.softmax(dim=1)
     mean = (probabilities * centred).sum(dim=1, keepdim=True)
     # The largest exponential is exp(0), so its probability is one over their sum.
@@ -102,10 +107,11 @@ def absent(logits: Tensor) -> float:
 
 @forming_gradient
 def _formed(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    of = complement(logits.scatter(1, target.unsqueeze(1), absent(logits)))
+    own = target.unsqueeze(1)
+    of = complement(logits.scatter(1, own, -torch.inf))
     # ∂/∂s_j Σ P log P = P_j (z_j − Σ P z)
-    share = 1 / logits.shape[1]
-    return of.negative_entropy.squeeze(1) * share, of.slope(of.mean, share)
+    share = 1 / logits.shape[1] + of.flaw(logits.gather(1, own))
+    return (of.negative_entropy * share).squeeze(1), of.slope(of.mean, share)
 
 
 _rows = in_one_pass(_formed, "complement")
@@ -123,9 +129,9 @@ class ComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
-        *,
         weight: Tensor | None = None,
-        ignore_index: int = -100,
+        *,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._logits import flaw
 from criterium.order_statistics.top_probability import log_top_probability, top_probability
 
 
@@ -57,14 +58,14 @@ def expected_accuracy(
 def exact_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     temperature: float = 1.0,
     margin: float | None = None,
     standardize: bool = False,
     k: int = 1,
     log: bool = False,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Return 1 - expected accuracy, or minus its logarithm.
@@ -75,16 +76,19 @@ def exact_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices of shape (N,), () or (N, d1, ..., dK), or class probabilities shaped as logits.
+        weight: (C,) class weights.
         temperature: T > 0; large values give smooth losses with far-reaching gradients. The paper lets it
             fall from 10 during training.
         margin: m >= 0; a row is not pushed further once the true logit leads by m. None: no limit.
-        standardize: first bring all logits of the batch to mean 0 and standard deviation 1 together.
+        standardize: first bring all logits of the batch to mean 0 and standard deviation 1 together. Masked
+            classes (minus infinity) and rows that do not count are no part of it. With data parallelism
+            each process takes its own batch for the whole, so gradients differ from those of one process.
         k: expected top-k accuracy, 1 <= k <= C.
         log: the loss is -log P in place of 1 - P. Its gradient does not vanish for rows far behind, at
             P = 1e-200 neither; it is computed in float64 around the integrand's mode, and takes ten
             times as long for ten classes, sixty times for a thousand.
-        weight: (C,) class weights.
-        ignore_index: rows with this target do not count (nor in the statistics of `standardize`).
+        ignore_index: rows with this target do not count (nor in the statistics of `standardize`); None: all
+            count.
         reduction: "mean" (weighted), "sum" or "none".
 
     Returns:
@@ -129,11 +133,14 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
         if k > table.shape[1]:
             raise ValueError(f"k: got {k}, expected at most the number of classes, {table.shape[1]}")
         own = index.unsqueeze(1)
-        lead = table.gather(1, own) - table
+        true = table.gather(1, own)
+        lead = true + flaw(table) - table
         gap = lead if margin is None else lead.clamp(max=margin)
         if temperature != 1:
             gap = gap / temperature
         value, slope = chance(gap.scatter(1, own, torch.inf), k)
+        if log:  # a masked class has no chance, however far the logarithm follows distances
+            value = value.masked_fill((true.squeeze(1) == -torch.inf) & (value < 0), -torch.inf)
         if scale != 1:
             slope = slope * scale
         if margin is not None:
@@ -144,13 +151,24 @@ def _rows(temperature: float, margin: float | None, k: int, log: bool, lost: boo
     return forming_gradient(rows)
 
 
-def _standardize(table: Tensor, valid: Tensor | None) -> Tensor:
-    counts = table.new_ones(table.shape[0], 1) if valid is None else valid.unsqueeze(1).to(table.dtype)
-    number = counts.sum() * table.shape[1]
-    centred = (table - (table * counts).sum() / number.clamp(min=1)) * counts
+def _standardize(table: Tensor, counting: Tensor | None) -> Tensor:
+    # Masked classes, and rows that have no loss, stay as they are and are no part of the statistics.
+    counts = table.isfinite() if counting is None else table.isfinite() & counting.unsqueeze(1)
+    number = counts.sum().clamp(min=1)
+    known = table.where(counts, 0)
+    with torch.no_grad():
+        # The mean twice: the first takes the size of the logits away, the second what rounding left.
+        mean = (known / number).sum()
+        mean = mean + ((known - mean) / number).where(counts, 0).sum()
+        spread = (known - mean).where(counts, 0).abs().max() if known.numel() else mean
+        # Logits that are equal but for rounding have nothing to scale; 1 keeps their gradient finite.
+        constant = spread <= (8 * torch.finfo(table.dtype).eps * mean.abs()).clamp(min=1e-30)
+        unit = spread.where(~constant, 1)
+    # Neither a shift nor a unit changes the result, so they are constants; they keep squares in range.
+    scaled = (known - mean) / unit
+    centred = (scaled - scaled.where(counts, 0).sum() / number).where(counts, 0)
     variance = centred.square().sum() / (number - 1).clamp(min=1)
-    # Logits that are all equal have nothing to scale; 1 keeps their gradient finite.
-    return centred * variance.where(variance > 0, torch.ones_like(variance)).rsqrt()
+    return (centred * variance.where(~constant, 1).rsqrt()).where(counts, table)
 
 
 def check_options(temperature: float, margin: float | None, k: int) -> None:
@@ -173,14 +191,14 @@ class ExactLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         temperature: float = 1.0,
         margin: float | None = None,
         standardize: bool = False,
         k: int = 1,
         log: bool = False,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options of `exact_loss`."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
+from criterium.losses._logits import surprisal
 from criterium.losses._one_pass import in_one_pass
 
 
 def focal_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     gamma: float = 2.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy times a power of the probability that misses the true class.
@@ -28,9 +28,9 @@ def focal_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        gamma: γ, at least 0.
         weight: (C,) weight of each class: the paper's α.
-        ignore_index: class index of the rows that do not count.
+        gamma: γ, at least 0.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -63,10 +63,10 @@ def focal_loss(
         return missed.pow(gamma) * nll
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        return focus(F.cross_entropy(table, index, reduction="none"))
+        return focus(cross_entropy(table, index))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        return (distribution * focus(-table.log_softmax(dim=1))).sum(dim=1)
+        return (distribution * focus(surprisal(table))).sum(dim=1)
 
     return per_example_loss(
         in_one_pass(rows, "focal", gamma),
@@ -91,10 +91,10 @@ class FocalLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         gamma: float = 2.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from criterium._checks import non_negative
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
 from criterium.losses._one_pass import in_one_pass
-from criterium.losses.complement import absent, complement
+from criterium.losses.complement import complement
 
 
 def guided_complement_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     alpha: float = 1 / 3,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropy of the wrong classes, times a power of the true class's probability.
@@ -31,9 +32,9 @@ def guided_complement_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        alpha: the guiding power, at least 0; at 0 it is `complement_entropy` times C / log C.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        alpha: the guiding power, at least 0; at 0 it is `complement_entropy` times C / log C.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -66,14 +67,15 @@ def guided_complement_entropy(
 def _guided(alpha: float) -> Rows:
     def formed(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         index = target.unsqueeze(1)
-        of = complement(logits.scatter(1, index, absent(logits)))
+        of, own = complement(logits.scatter(1, index, -torch.inf)), logits.gather(1, index)
         # The largest z is 0; as a function of the logits it makes good that `top` is taken as a constant.
         log_sum = of.log_sum + of.centred.amax(dim=1, keepdim=True)
-        entropy = log_sum - of.mean
+        entropy = (log_sum - of.mean) * (of.top > -torch.inf)
         # log of (1 − p_y) / p_y: neither is formed by subtraction.
-        odds = of.top + log_sum - logits.gather(1, index)
+        odds = (of.top - own) + log_sum
         # Of one class the entropy is 0, and so is log C.
-        guide = (alpha * logsigmoid(-odds)).exp() / math.log(max(logits.shape[1], 2))
+        power = alpha * logsigmoid(-odds) if alpha else torch.zeros_like(odds)
+        guide = power.exp() / math.log(max(logits.shape[1], 2)) + of.flaw(own)
         pull = -alpha * odds.sigmoid() * entropy
         gradient = of.slope(of.mean + pull, guide).scatter(1, index, guide * pull)
         return -(guide * entropy).squeeze(1), gradient
@@ -93,10 +95,10 @@ class GuidedComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         alpha: float = 1 / 3,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import choice
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._logits import from_top, put
 from criterium.losses.complement import absent, complement
 
 LEVELS = ("both", "inner", "outer")
@@ -16,11 +17,11 @@ LEVELS = ("both", "inner", "outer")
 def hierarchical_complement_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     groups: Tensor,
     level: str = "both",
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the entropies of two softmaxes: over the wrong classes of the true class's group, and outside it.
@@ -38,10 +39,10 @@ def hierarchical_complement_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         groups: (C,) whole numbers below 2^24, classes with the same number are a group; or (levels, C).
         level: "both", "inner" or "outer": which of the two terms.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -88,20 +89,19 @@ def _rows(groups: Tensor, level: str) -> Rows:
                 f"groups: got shape {tuple(groups.shape)}, expected ({classes},) or (levels, {classes}),"
                 " one number a class"
             )
-        parts = []
+        parts, others = [], put(from_top(logits), target.unsqueeze(1), -torch.inf)
         for numbers in groups.to(logits).reshape(-1, classes):
-            wrong = logits.scatter(1, target.unsqueeze(1), low)
             # Arithmetic: comparisons and masks of booleans take several times as long. Adding `absent`, once
             # or more, takes a class out; adding 0 leaves its logit as it is, to the last digit.
             apart = (numbers - numbers[target].unsqueeze(1)).abs_()
-            inner = torch.add(wrong, apart, alpha=low)
+            inner = torch.add(others, apart, alpha=low)
             own = apart.neg_().add_(1).relu_()
             size = own.sum(dim=1, keepdim=True)
             # A part without any class counts for nothing.
             if level != "outer":
                 parts.append(_part(inner, (size > 1) / size))
             if level != "inner":
-                parts.append(_part(wrong.add_(own, alpha=low), (size < classes).to(size) / classes))
+                parts.append(_part(torch.add(others, own, alpha=low), (size < classes).to(size) / classes))
         loss, gradient = parts[0]
         for more, slope in parts[1:]:
             loss, gradient = loss + more, gradient.add_(slope)
@@ -112,6 +112,7 @@ def _rows(groups: Tensor, level: str) -> Rows:
 
 def _part(wrong: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     of = complement(wrong)
+    scale = scale * (of.top > absent(wrong) / 2)
     return of.negative_entropy * scale, of.slope(of.mean, scale)
 
 
@@ -128,11 +129,11 @@ class HierarchicalComplementEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         groups: Tensor,
         level: str = "both",
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
+from criterium.losses._logits import flaw, put
 
 
 def multiclass_hinge(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     margin: float = 1.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Mean over the wrong classes of how far each comes into the margin below the true one.
@@ -24,9 +25,9 @@ def multiclass_hinge(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        margin: m, in logits, at least 0.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        margin: m, in logits, at least 0.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -47,13 +48,15 @@ def multiclass_hinge(
     """
     non_negative("margin", margin)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
-        own = index.unsqueeze(1)
-        inside = (table + (margin - table.gather(1, own))).scatter(1, own, 0.0).relu()
-        return inside.sum(dim=1) / max(table.shape[1] - 1, 1)
+    def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        own, others = index.unsqueeze(1), max(table.shape[1] - 1, 1)
+        void = flaw(table)
+        inside = put((table - (table.gather(1, own) + void)).add_(margin), own, 0.0).relu_()
+        slope = inside.sign().mul_(1 / others + void)
+        return inside.sum(dim=1) / others, put(slope, own, -slope.sum(dim=1, keepdim=True))
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        forming_gradient(rows), logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 
@@ -69,10 +72,10 @@ class MulticlassHingeLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         margin: float = 1.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -6,16 +6,17 @@ from torch import Tensor
 
 from criterium._checks import positive
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._logits import from_top
 from criterium.losses._one_pass import in_one_pass
 
 
 def isomax_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     entropic_scale: float = 10.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of the logits times `entropic_scale`, for the heads that measure distances.
@@ -27,9 +28,9 @@ def isomax_loss(
         logits: (N, C), (C,) or (N, C, d1, ..., dK), of `criterium.heads.IsoMaxHead`, `IsoMaxPlusHead`
             or `DisMaxHead`.
         target: class indices, or class probabilities of the shape of `logits`.
-        entropic_scale: E, above 0.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        entropic_scale: E, above 0.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -54,7 +55,7 @@ def isomax_loss(
     """
     scale = positive("entropic_scale", entropic_scale)
 
-    dense = cross_entropy_of(lambda logits, _: scale * logits)
+    dense = cross_entropy_of(lambda logits, _: from_top(logits).mul_(scale))
     rows = in_one_pass(dense, "cross_entropy", scale=scale)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
@@ -75,10 +76,10 @@ class IsoMaxLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         entropic_scale: float = 10.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, cross_entropy_of, per_example_loss
 from criterium.losses._one_pass import in_one_pass
 
 
 def label_smoothing_cross_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     smoothing: float = 0.1,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy with a target of which a share is spread evenly over all classes.
@@ -27,9 +26,9 @@ def label_smoothing_cross_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        smoothing: α, from 0 to 1.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        smoothing: α, from 0 to 1.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -59,7 +58,7 @@ def label_smoothing_cross_entropy(
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         spread = distribution.sum(dim=1, keepdim=True) * (share / table.shape[1])
-        return F.cross_entropy(table, (1 - share) * distribution + spread, reduction="none")
+        return cross_entropy(table, (1 - share) * distribution + spread)
 
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
@@ -85,10 +84,10 @@ class LabelSmoothingCrossEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         smoothing: float = 0.1,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

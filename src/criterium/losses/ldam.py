@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -11,18 +12,19 @@ from torch import Tensor
 from criterium._checks import non_negative, positive
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._logits import from_top
 from criterium.losses._one_pass import in_one_pass
 
 
 def ldam_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
-    class_counts: Tensor,
+    class_counts: Tensor | Sequence[float],
     max_margin: float = 0.5,
     scale: float = 30.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of scaled logits after a margin, wider for rarer classes, is taken off the true one.
@@ -34,11 +36,11 @@ def ldam_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK): cosines.
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         class_counts: (C,) training rows n_c of each class, all above 0.
         max_margin: M, the margin of the rarest class, in logits; at least 0.
         scale: a, above 0.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -65,7 +67,7 @@ def ldam_loss(
 
     def shifted(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        return (scale * table).scatter_add(1, own, -margin(table)[own])
+        return from_top(table).mul_(scale).scatter_add_(1, own, -margin(table)[own])
 
     rows = in_one_pass(cross_entropy_of(shifted), "cross_entropy", scale=scale, margin=margin)
     return per_example_loss(
@@ -73,14 +75,14 @@ def ldam_loss(
     )
 
 
-def margins(class_counts: Tensor, max_margin: float, scale: float, table: Tensor) -> Tensor:
+def margins(class_counts: Tensor | Sequence[float], max_margin: float, scale: float, table: Tensor) -> Tensor:
     """Return the margin (C,) of each class, in scaled logits, for (M, C) logits."""
     widest = positive("scale", scale) * non_negative("max_margin", max_margin)
     counts = counts_for(table, class_counts)
     return widest * (counts / counts.amin()).pow(-0.25)
 
 
-def effective_number_weight(class_counts: Tensor, *, beta: float = 0.9999) -> Tensor:
+def effective_number_weight(class_counts: Tensor | Sequence[float], *, beta: float = 0.9999) -> Tensor:
     """Return class weights that go with the inverse of the effective number of a class's rows.
 
     w_c ∝ (1 − β) / (1 − β^n_c), scaled to the sum C: the same for all classes at β = 0, the inverse of the
@@ -130,12 +132,12 @@ class LDAMLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
-        class_counts: Tensor,
+        class_counts: Tensor | Sequence[float],
         max_margin: float = 0.5,
         scale: float = 30.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
@@ -9,17 +10,18 @@ from torch import Tensor
 from criterium._checks import non_negative
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
+from criterium.losses._logits import from_top
 from criterium.losses._one_pass import in_one_pass
 
 
 def logit_adjusted_cross_entropy(
     logits: Tensor,
     target: Tensor,
-    *,
-    class_counts: Tensor,
-    tau: float = 1.0,
     weight: Tensor | None = None,
-    ignore_index: int = -100,
+    *,
+    class_counts: Tensor | Sequence[float],
+    tau: float = 1.0,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of the logits plus the logarithm of the class frequencies.
@@ -31,10 +33,10 @@ def logit_adjusted_cross_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         class_counts: (C,) training rows n_c of each class, all above 0.
         tau: τ, at least 0.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -55,14 +57,14 @@ def logit_adjusted_cross_entropy(
 
     """
     shift = partial(adjustment, class_counts, tau)
-    dense = cross_entropy_of(lambda table, _: table + shift(table))
+    dense = cross_entropy_of(lambda table, _: from_top(table).add_(shift(table)))
     rows = in_one_pass(dense, "cross_entropy", shift=shift)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
     )
 
 
-def adjustment(class_counts: Tensor, tau: float, table: Tensor) -> Tensor:
+def adjustment(class_counts: Tensor | Sequence[float], tau: float, table: Tensor) -> Tensor:
     """Return what is added to the logits of each class (C,), for (M, C) logits."""
     counts = counts_for(table, class_counts)
     return non_negative("tau", tau) * (counts / counts.sum()).log()
@@ -83,11 +85,11 @@ class LogitAdjustedCrossEntropyLoss(Criterion):
 
     def __init__(
         self,
-        *,
-        class_counts: Tensor,
-        tau: float = 1.0,
         weight: Tensor | None = None,
-        ignore_index: int = -100,
+        *,
+        class_counts: Tensor | Sequence[float],
+        tau: float = 1.0,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

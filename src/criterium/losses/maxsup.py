@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from criterium._checks import non_negative
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
 from criterium.losses._one_pass import in_one_pass
 
 
 def maxsup_loss(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     alpha: float = 0.1,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy plus a multiple of how far the largest logit stands above the mean.
@@ -27,9 +26,9 @@ def maxsup_loss(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        alpha: α, at least 0. The authors raise it from 0.1 to 0.2 during training.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        alpha: α, at least 0. The authors raise it from 0.1 to 0.2 during training.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -59,11 +58,11 @@ def maxsup_loss(
         moved = alpha * _from_largest_to_all(table)
         own = index.unsqueeze(1)
         target = moved.scatter_add(1, own, moved.new_ones(()).expand(own.shape))
-        return F.cross_entropy(table, target, reduction="none")
+        return cross_entropy(table, target)
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
         moved = alpha * distribution.sum(dim=1, keepdim=True) * _from_largest_to_all(table)
-        return F.cross_entropy(table, distribution + moved, reduction="none")
+        return cross_entropy(table, distribution + moved)
 
     return per_example_loss(
         in_one_pass(rows, "maxsup", alpha),
@@ -98,10 +97,10 @@ class MaxSupLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         alpha: float = 0.1,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

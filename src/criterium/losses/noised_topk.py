@@ -7,6 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._logits import bounded, from_top, positive_part
 from criterium.order_statistics.noised import draw_kth
 from criterium.order_statistics.smoothed import smoothed_kth
 
@@ -14,6 +15,7 @@ from criterium.order_statistics.smoothed import smoothed_kth
 def noised_topk_hinge(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     k: int = 5,
     epsilon: float = 1.0,
@@ -22,8 +24,7 @@ def noised_topk_hinge(
     samples: int | None = 5,
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Hinge between the true class's logit and the smoothed (k+1)-th largest of all logits.
@@ -42,6 +43,7 @@ def noised_topk_hinge(
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
         target: class indices, or class probabilities of the logits' shape.
+        weight: ``(C,)`` class weights.
         k: the k of top-k, 1 to C - 1.
         epsilon: scale ε >= 0 of the noise, in logits.
         margin: m, in logits: a number, or ``(C,)``, one for each class.
@@ -50,8 +52,7 @@ def noised_topk_hinge(
         noise: the draws, in place of fresh ones: the logits' shape with a last dimension of size S.
         generator: where fresh draws come from, on the logits' device; the global one if not given. A module
             keeps it, and pickles and copies its state.
-        weight: ``(C,)`` class weights.
-        ignore_index: class index whose rows do not count.
+        ignore_index: class index whose rows do not count; None: all rows count.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Returns:
@@ -102,31 +103,38 @@ def noised_topk_hinge(
             draws = noise.movedim(min(1, logits.dim() - 1), -2).reshape(*table.shape, noise.shape[-1])
         return draw_kth(table.detach(), k + 1, epsilon, samples or 1, draws, generator)
 
+    def known(table: Tensor) -> Tensor:
+        """Return the logits as differences; a masked class far below all, where it is chosen by no draw."""
+        return bounded(from_top(table))
+
     def scaled(losses: Tensor) -> Tensor:
         return losses if scale == 1 else scale * losses
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
         gap = margins(table)
         gap = gap[index] if isinstance(gap, Tensor) and gap.dim() else gap
+        table = known(table)
         true = index.unsqueeze(1)
         if exact:
             lead = smoothed_kth(table, k + 1, epsilon=epsilon) - table.gather(1, true).squeeze(1)
         else:
             # The true class among them: the margin is one weighted sum of the logits.
             frequency, shift = drawn(table)
-            weights = frequency.scatter_add_(1, true, table.new_full((), -1.0).expand_as(true))
+            # 0, but NaN where there is no loss, which the gradient is to show too.
+            void = 0 * table.detach().gather(1, true)
+            weights = frequency.scatter_add_(1, true, void - 1)
             lead = (table * weights).sum(1)
             gap = shift + gap
-        return scaled((lead + gap).relu())
+        return scaled(positive_part(lead + gap))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        gap = margins(table)
+        gap, table = margins(table), known(table)
         if exact:
             kth = smoothed_kth(table, k + 1, epsilon=epsilon)
         else:
             frequency, shift = drawn(table)
-            kth = (table * frequency).sum(1) + shift
-        return scaled(distribution * (kth.unsqueeze(1) - table + gap).relu()).sum(1)
+            kth = (table * (frequency + 0 * table[:, :1].detach())).sum(1) + shift
+        return scaled(distribution * positive_part(kth.unsqueeze(1) - table + gap)).sum(1)
 
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense
@@ -138,6 +146,7 @@ class NoisedTopKHingeLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         k: int = 5,
         epsilon: float = 1.0,
@@ -146,8 +155,7 @@ class NoisedTopKHingeLoss(Criterion):
         samples: int | None = 5,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

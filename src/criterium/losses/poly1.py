@@ -6,19 +6,19 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from criterium.losses._contract import Criterion, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, per_example_loss
+from criterium.losses._logits import surprisal
 from criterium.losses._one_pass import in_one_pass
 
 
 def poly1_cross_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     epsilon: float = 1.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy plus a multiple of the probability that misses the true class.
@@ -29,9 +29,9 @@ def poly1_cross_entropy(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
-        epsilon: ε, at least −1; below, the loss would not be least at p_y = 1.
         weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        epsilon: ε, at least −1; below, the loss would not be least at p_y = 1.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -59,10 +59,10 @@ def poly1_cross_entropy(
         return nll - epsilon * torch.expm1(-nll)
 
     def rows(table: Tensor, index: Tensor) -> Tensor:
-        return tilt(F.cross_entropy(table, index, reduction="none"))
+        return tilt(cross_entropy(table, index))
 
     def dense(table: Tensor, distribution: Tensor) -> Tensor:
-        return (distribution * tilt(-table.log_softmax(dim=1))).sum(dim=1)
+        return (distribution * tilt(surprisal(table))).sum(dim=1)
 
     return per_example_loss(
         in_one_pass(rows, "poly1", epsilon),
@@ -93,10 +93,10 @@ class Poly1CrossEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         epsilon: float = 1.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from criterium._checks import at_least, non_negative, positive
-from criterium.losses._contract import Criterion, forming_gradient, per_example_loss
+from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
+from criterium.losses._logits import bounded, flaw, from_top, put
 from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
 def smooth_topk_svm(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     k: int = 5,
     temperature: float = 1.0,
     margin: float = 1.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Return the top-k SVM with every maximum over k-subsets of classes smoothed to a log-sum-exp.
@@ -34,11 +34,11 @@ def smooth_topk_svm(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices of shape (N,), () or (N, d1, ..., dK), or class probabilities shaped as logits.
+        weight: (C,) class weights.
         k: the k of top-k, 1 to C - 1.
         temperature: τ > 0, in logits; the smaller, the closer to the hard loss and the sparser its gradient.
         margin: m >= 0, in logits; k m is what the true logit has to lead the k-th largest other one by.
-        weight: (C,) class weights.
-        ignore_index: rows with this target do not count.
+        ignore_index: rows with this target do not count; None: all count.
         reduction: "mean" (weighted), "sum" or "none".
 
     Returns:
@@ -68,20 +68,21 @@ def smooth_topk_svm(
 
     def formed(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        ratio, slope = symmetric_log_ratio(table.scatter(1, own, -torch.inf), k, k * temperature)
+        wrong = put(bounded(table), own, -torch.inf)
         # In float64: at a low temperature it is a small difference of large numbers.
-        true = table.gather(1, own).squeeze(1).double() / k
-        excess = (margin - true) / temperature + ratio
+        true = (table.gather(1, own) + flaw(table)).squeeze(1).double()
+        ratio, slope = symmetric_log_ratio(wrong, k, k * temperature, true)
+        excess = margin / temperature + ratio
         loss = temperature * torch.logaddexp(excess, torch.zeros_like(excess))
         pull = (excess.sigmoid() / k).to(table.dtype).unsqueeze(1)
         return loss.to(table.dtype), (slope * pull).scatter(1, own, -pull)
 
     def one(table: Tensor, index: Tensor) -> Tensor:
         # Measured from the largest logit, whose neighbours decide, differences keep their digits.
-        lead = table - table.amax(1, keepdim=True).detach()
+        lead = from_top(table)
         own = index.unsqueeze(1)
         lead = lead.scatter(1, own, lead.gather(1, own) - margin)
-        return temperature * cross_entropy(lead / temperature, index, reduction="none")
+        return temperature * cross_entropy(lead / temperature, index)
 
     smooth = one if k == 1 else forming_gradient(formed)
 
@@ -97,11 +98,11 @@ def smooth_topk_svm(
 def topk_svm(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     k: int = 5,
     margin: float = 1.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Return the top-k SVM: a hinge between the true logit and the k-th largest of the others.
@@ -114,10 +115,10 @@ def topk_svm(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices of shape (N,), () or (N, d1, ..., dK), or class probabilities shaped as logits.
+        weight: (C,) class weights.
         k: the k of top-k, 1 to C - 1.
         margin: m >= 0, in logits; k m is what the true logit has to lead the k-th largest other one by.
-        weight: (C,) class weights.
-        ignore_index: rows with this target do not count.
+        ignore_index: rows with this target do not count; None: all count.
         reduction: "mean" (weighted), "sum" or "none".
 
     Returns:
@@ -141,14 +142,18 @@ def topk_svm(
     """
     _check(k, margin)
 
-    def rows(table: Tensor, index: Tensor) -> Tensor:
+    def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         _check_classes(k, table)
         own = index.unsqueeze(1)
-        rival = table.scatter(1, own, -torch.inf).topk(k, dim=1).values[:, -1]
-        return (margin + (rival - table.gather(1, own).squeeze(1)) / k).relu()
+        rival, place = (each[:, -1:] for each in table.scatter(1, own, -torch.inf).topk(k, dim=1))
+        void = flaw(table)
+        loss = (margin + (rival - (table.gather(1, own) + void)) / k).relu()
+        slope = loss.sign() * (1 / k + void)
+        gradient = torch.zeros_like(table).scatter(1, place, slope).scatter(1, own, -slope)
+        return loss.squeeze(1), gradient
 
     return per_example_loss(
-        rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
+        forming_gradient(rows), logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 
@@ -176,12 +181,12 @@ class SmoothTopKSVMLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         k: int = 5,
         temperature: float = 1.0,
         margin: float = 1.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options of `smooth_topk_svm`."""
@@ -210,11 +215,11 @@ class TopKSVMLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         k: int = 5,
         margin: float = 1.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options of `topk_svm`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, choice
 from criterium.losses._contract import Criterion, per_example_loss
-from criterium.losses._topk_rows import Options, rows
+from criterium.losses._topk_rows import ALL, Options, rows
 from criterium.sorting.comparators import Comparator
 from criterium.sorting.topk import check_options
 
@@ -24,16 +24,16 @@ HALF = (0.5, 0.0, 0.0, 0.0, 0.5)
 def topk_cross_entropy(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
-    p_k: Sequence[float] = HALF,
+    p_k: Sequence[float] | None = None,
     relaxation: str = "odd_even",
     distribution: str = "logistic",
     steepness: float = 1.0,
     art_lambda: float = 0.25,
-    candidates: int | None = None,
+    candidates: int | str | None = ALL,
     top1: str = "softmax",
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of the chance that the true class is among the k highest, with k drawn from p_k.
@@ -48,21 +48,24 @@ def topk_cross_entropy(
     Args:
         logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ..., dK)``.
         target: class indices, or class probabilities of the logits' shape.
-        p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C.
+        weight: ``(C,)`` class weights.
+        p_k: how much top-1, top-2, ... accuracy counts; non-negative, summing to one, fewer than C. None:
+            top-1 and top-5 in equal parts; of fewer than six classes, or candidates, top-1 and all but one.
         relaxation: ``"odd_even"``, ``"bitonic"``, ``"splitter"``, ``"neuralsort"``, ``"softsort"``,
             ``"lapsum"`` or ``"sinkhorn"``.
         distribution: of the networks' comparators; see `criterium.sorting.topk_matrix`.
         steepness: of the comparators, or of what stands for them, per logit.
         art_lambda: exponent of the distribution ``"logistic_phi"``.
         candidates: m, with len(p_k) < m <= C: look only at the true class and the m - 1 strongest
-            others. The cost is then that of m classes, which many classes need (the paper: 16 of 1000,
-            50 of 10,450); for networks, the time grows with the number of layers.
+            others, in this order. The cost is then that of m classes, which many classes need (the paper:
+            16 of 1000, 50 of 10,450); for networks, the time grows with the number of layers. ``"all"``:
+            m = C. None: all classes in the order of their numbers, as the authors' code has it without m;
+            with a network the loss then depends on the number of a class.
         top1: what stands for P_y1 in the term of p_1. ``"softmax"`` (the formula above); ``"sort"`` P_y1
             itself; ``"softmax_ce"`` the sum of two losses, p_1 CE(s, y) - (1 - p_1) log(sum_{k >= 2} ...),
             as in the authors' CIFAR-100 script. There the sum is not divided by 1 - p_1, so a perfect
             prediction keeps the loss -(1 - p_1) log(1 - p_1), 0.347 at p_1 = 1/2; gradients are unaffected.
-        weight: ``(C,)`` class weights.
-        ignore_index: class index whose rows do not count.
+        ignore_index: class index whose rows do not count; None: all rows count.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
 
     Returns:
@@ -76,25 +79,30 @@ def topk_cross_entropy(
         >>> logits = torch.tensor([[9.0, 6.0, 3.0, 0.0]])
         >>> losses = [topk_cross_entropy(logits, torch.tensor([y]), p_k=(0.2, 0.8)) for y in range(4)]
         >>> torch.stack(losses)
-        tensor([0.0135, 0.2494, 3.4836, 5.6651])
+        tensor([0.0135, 0.2494, 3.4841, 6.3594])
 
     Reference:
         Petersen et al., "Differentiable Top-k Classification Learning", ICML 2022.
 
     Deviations:
-        Those of `criterium.sorting.topk_matrix`; ``candidates`` equal to C keeps all classes in their order;
-        ``top1="softmax_ce"`` works with a single p_k; p_k is checked.
+        Those of `criterium.sorting.topk_matrix`; by default the true class and all others are arranged as
+        theirs are for m candidates, so that the numbers of classes do not matter; ``top1="softmax_ce"``
+        works with a single p_k; p_k is checked.
 
     """
     p_k = _check(p_k, relaxation, distribution, steepness, art_lambda, candidates, top1)
-    # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
-    by_matrix = p_k if top1 == "sort" else (0.0, *p_k[1:])
-    by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
-    options = Options(
-        p_k[0], by_rank, top1, candidates, relaxation, Comparator(distribution, steepness, art_lambda)
-    )
+
+    def chosen(table: Tensor, index: Tensor) -> Tensor:
+        competing = candidates if isinstance(candidates, int) else table.shape[1]
+        weights = half(min(competing, table.shape[1])) if p_k is None else p_k
+        # sum_k p_k sum_{r <= k} P_yr counts rank r with the weights of all k >= r.
+        by_matrix = weights if top1 == "sort" else (0.0, *weights[1:])
+        by_rank = tuple(accumulate(reversed(by_matrix)))[::-1]
+        rule = Comparator(distribution, steepness, art_lambda)
+        return rows(table, index, Options(weights[0], by_rank, top1, candidates, relaxation, rule))
+
     return per_example_loss(
-        lambda table, index: rows(table, index, options),
+        chosen,
         logits,
         target,
         weight=weight,
@@ -108,16 +116,16 @@ class TopKCrossEntropyLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
-        p_k: Sequence[float] = HALF,
+        p_k: Sequence[float] | None = None,
         relaxation: str = "odd_even",
         distribution: str = "logistic",
         steepness: float = 1.0,
         art_lambda: float = 0.25,
-        candidates: int | None = None,
+        candidates: int | str | None = ALL,
         top1: str = "softmax",
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""
@@ -137,20 +145,27 @@ class TopKCrossEntropyLoss(Criterion):
 
 
 def _check(
-    p_k: Sequence[float],
+    p_k: Sequence[float] | None,
     relaxation: str,
     distribution: str,
     steepness: float,
     art_lambda: float,
-    candidates: int | None,
+    candidates: int | str | None,
     top1: str,
-) -> tuple[float, ...]:
+) -> tuple[float, ...] | None:
     """Return `p_k` as a tuple, or raise a `ValueError` that names the argument that is wrong."""
-    weights = tuple(float(p) for p in p_k)
-    if not all(math.isfinite(p) and p >= 0 for p in weights) or abs(sum(weights) - 1) > 1e-6:
+    weights = HALF if p_k is None else tuple(float(p) for p in p_k)
+    if not all(0 <= p < math.inf for p in weights) or abs(sum(weights) - 1) > 1e-6:
         raise ValueError(f"p_k: got {weights}, expected non-negative numbers that sum to 1")
     check_options(relaxation, distribution, steepness, art_lambda)
     choice("top1", top1, TOP1)
-    if candidates is not None:
-        at_least("candidates", candidates, len(weights) + 1)
-    return weights
+    if isinstance(candidates, str):
+        choice("candidates", candidates, (ALL,))
+    elif candidates is not None:
+        at_least("candidates", candidates, 2 if p_k is None else len(weights) + 1)
+    return None if p_k is None else weights
+
+
+def half(classes: int) -> tuple[float, ...]:
+    """Return `HALF`, or for fewer than six classes its like."""
+    return HALF if classes > 5 else (0.5, *[0.0] * (classes - 3), 0.5) if classes > 2 else (1.0,)

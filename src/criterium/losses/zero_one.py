@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from criterium._checks import choice, positive
 from criterium.losses._contract import Criterion, Rows, forming_gradient, per_example_loss
+from criterium.losses._logits import bounded, flaw, put
 
 KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 
@@ -15,13 +16,13 @@ KINDS = ("sigmoid", "polynomial", "beta_bernoulli")
 def zero_one_relaxation(
     logits: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     kind: str = "sigmoid",
     temperature: float = 1.0,
     a: float | Tensor = 0.0,
     b: float | Tensor = 0.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Sum over the wrong classes of a smooth step that falls where the true class overtakes them.
@@ -38,14 +39,14 @@ def zero_one_relaxation(
     Args:
         logits: (N, C), (C,) or (N, C, d1, ..., dK).
         target: class indices, or class probabilities of the shape of `logits`.
+        weight: (C,) weight of each class.
         kind: "sigmoid", "polynomial" or "beta_bernoulli".
         temperature: T, above 0.
         a: logit of w, for "beta_bernoulli": a number or a scalar tensor. It has a gradient, so it may be
             learned: keep a `torch.nn.Parameter` in the model and hand it to this function. The module
             holds no parameters; there a tensor is a buffer.
         b: logit of θ, likewise.
-        weight: (C,) weight of each class.
-        ignore_index: class index of the rows that do not count.
+        ignore_index: class index of the rows that do not count; None: all rows count.
         reduction: "none", "mean" (sum(w_i l_i) / sum(w_i)) or "sum".
 
     Returns:
@@ -84,18 +85,20 @@ def zero_one_relaxation(
 
 
 def _sigmoid(temperature: float) -> Rows:
-    def rows(table: Tensor, index: Tensor) -> Tensor:
+    def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = (table - table.gather(1, own)) / temperature
-        return beaten_by.sigmoid().scatter(1, own, 0.0).sum(dim=1)
+        beaten_by = table - (table.gather(1, own) + flaw(table))
+        step = beaten_by.div_(temperature).sigmoid_().scatter(1, own, 0.0)
+        slope = torch.addcmul(step, step, step, value=-1).div_(temperature)
+        return step.sum(dim=1), put(slope, own, -slope.sum(dim=1, keepdim=True))
 
-    return rows
+    return forming_gradient(rows)
 
 
 def _polynomial(temperature: float) -> Rows:
     def rows(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = index.unsqueeze(1)
-        beaten_by = table - table.gather(1, own)
+        beaten_by = table - (table.gather(1, own) + flaw(table))
         # With u = 1 − c the polynomial is u² (3 − u) / 4, of which nothing cancels as u approaches 0, and
         # its slope −(3/4) u (2 − u). The true class is given u = 0, where both are 0.
         u = torch.add(table.new_ones(()), beaten_by, alpha=1 / temperature).clamp(0, 2).scatter(1, own, 0.0)
@@ -110,8 +113,10 @@ def _polynomial(temperature: float) -> Rows:
 def _beta_bernoulli(temperature: float, a: float | Tensor, b: float | Tensor) -> Rows:
     def rows(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        lead = (table.gather(1, own) - table) / temperature
-        given, free = (torch.as_tensor(value).to(table) for value in (a, b))
+        # The constant goes first, so that autograd keeps none of the logits that are given.
+        near = table - (bounded(table.detach().gather(1, own)) + flaw(table))
+        lead = (near.gather(1, own) - near) / temperature
+        given, free = (torch.as_tensor(value, dtype=table.dtype, device=table.device) for value in (a, b))
         # In log-space, since w θ can be too small for its type, and so can σ(d); 1 − w = σ(−a).
         always = F.logsigmoid(given) + F.logsigmoid(free)
         likelihood = F.logsigmoid(-given) + F.logsigmoid(lead)
@@ -130,7 +135,7 @@ def step_slope(beaten_by: Tensor, *, kind: str, temperature: float, a: float = 0
         return torch.addcmul(u, u, u, value=-0.5).mul_(1.5 / temperature)
     # d/dx log σ(x) = σ(−x): the share of the likelihood in the sum, times that.
     lead = beaten_by / -temperature
-    given, free = (torch.as_tensor(value).to(lead) for value in (a, b))
+    given, free = (torch.as_tensor(value, dtype=lead.dtype, device=lead.device) for value in (a, b))
     likelihood = F.logsigmoid(-given) + F.logsigmoid(lead)
     share = (likelihood - F.logsigmoid(given) - F.logsigmoid(free)).sigmoid_()
     return share.mul_((-lead).sigmoid_()).div_(temperature)
@@ -157,13 +162,13 @@ class ZeroOneRelaxationLoss(Criterion):
 
     def __init__(
         self,
+        weight: Tensor | None = None,
         *,
         kind: str = "sigmoid",
         temperature: float = 1.0,
         a: float | Tensor = 0.0,
         b: float | Tensor = 0.0,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
     ) -> None:
         """Keep the options."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from criterium._checks import at_least, choice, non_negative
+from criterium.losses._topk_rows import ALL
 from criterium.losses.topk_cross_entropy import TOP1, TopKCrossEntropyLoss
 from criterium.objectives.base import Choice, Objective, Search, Setting, Task
 from criterium.sorting.topk import check_options
@@ -20,8 +21,9 @@ class TopK(Objective):
     """Half of the weight on being first, half on being among the first k.
 
     The options are close to the authors' commands for CIFAR-100 from scratch, which however have no
-    ``"odd_even"`` and no `candidates`. With candidates the network sorts the true class and the largest
-    other logits only: as many as the number, None for all, or ``"auto"``: 16, or all where there are fewer.
+    ``"odd_even"`` and no `candidates`. The network sorts the true class and the largest other logits, in this
+    order, so that the numbers of the classes do not matter: as many as `candidates`, None for all, or
+    ``"auto"``: 16, or all where there are fewer.
     """
 
     name = "topk"
@@ -63,9 +65,9 @@ class TopK(Objective):
         """Return `TopKCrossEntropyLoss` for the k that the classifier is judged on."""
         p_k = (1.0,) if task.k == 1 else (self.first, *[0.0] * (task.k - 2), 1 - self.first)
         # A number that was asked for is not clamped: the loss refuses one that does not fit.
-        candidates = self.candidates
-        if isinstance(candidates, str):
-            candidates = _MANY if task.num_classes > _MANY > len(p_k) else None
+        candidates = ALL if self.candidates is None else self.candidates
+        if candidates == "auto":
+            candidates = _MANY if task.num_classes > _MANY > len(p_k) else ALL
         return (
             TopKCrossEntropyLoss(
                 p_k=p_k,

@@ -66,7 +66,8 @@ class OnGrid(NamedTuple):
         """Spread variables with these means, at most 0, over the grid; what is below stands at its end."""
         height = (means / grid.width + grid.cells).clamp(0, grid.cells)
         cell = height.floor().clamp(max=grid.cells - 1)
-        place, index = height - cell - 0.5, cell.long()
+        # A mean that is NaN stands somewhere, and makes the weight there NaN.
+        place, index = height - cell - 0.5, cell.long().clamp(0, grid.cells - 1)
         empty = torch.zeros_like(means[:, :1]).expand(-1, grid.cells)
         moments, power = [], torch.ones_like(place)
         for _ in range(grid.points):

@@ -84,7 +84,11 @@ def draw_kth(
         stop = min(start + block, total)
         if noise is None:
             shape = (stop - start, *scores.shape)
-            draws = torch.randn(shape, generator=generator, dtype=scores.dtype, device=scores.device)
+            # Compiled with sizes that change, `randn` takes no generator, not even None.
+            if generator is None:
+                draws = torch.randn(shape, dtype=scores.dtype, device=scores.device)
+            else:
+                draws = torch.randn(shape, generator=generator, dtype=scores.dtype, device=scores.device)
         else:
             draws = noise[..., start:stop].to(scores).movedim(-1, 0)
         noisy = torch.add(scores, draws, alpha=epsilon)

@@ -11,6 +11,7 @@ from torch import Tensor
 from criterium.order_statistics import poisson_binomial
 from criterium.order_statistics.grid import Exceedances, Grid, OnGrid
 from criterium.order_statistics.noised import checked
+from criterium.order_statistics.operators import vectorised
 
 _BLOCK = 1 << 16  # numbers held at once while nodes are summed: about what a core's cache holds
 
@@ -56,7 +57,8 @@ def smoothed_kth(scores: Tensor, k: int, *, epsilon: float = 1.0) -> Tensor:
     if epsilon == 0:
         return scores.topk(k, dim=-1).values[..., -1]
     rows = scores.reshape(-1, scores.shape[-1])
-    kth: Tensor = _SmoothedKth.apply(rows, k, epsilon)[0]  # type: ignore[no-untyped-call]
+    form = _SmoothedKth if torch.compiler.is_compiling() else _SmoothedKthForward
+    kth: Tensor = form.apply(rows, k, epsilon)[0]  # type: ignore[no-untyped-call]
     return kth.reshape(scores.shape[:-1])
 
 
@@ -67,11 +69,8 @@ class _SmoothedKth(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
-        n = scores.shape[1]
-        if 2 * k <= n + 1:
-            return _kth_largest(scores, k, epsilon)
-        kth, chance = _kth_largest(-scores, n + 1 - k, epsilon)
-        return -kth, chance
+        # Compiled, a loop over nodes would be one for each number of rows.
+        return (_compiled if torch.compiler.is_compiling() else _either_half)(scores, k, epsilon)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
@@ -100,6 +99,41 @@ class _FirstDerivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise NotImplementedError("smoothed_kth: has a first derivative, but no second")
+
+
+class _SmoothedKthForward(_SmoothedKth):
+    """The same with a derivative in forward mode, which a compiler does not take."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
+        _SmoothedKth.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], output[1])
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None]:
+        return (tangent * ctx.saved_tensors[-1]).sum(1), None
+
+
+@torch.library.custom_op("criterium::smoothed_kth", mutates_args=())
+def _compiled(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    return _either_half(scores, k, epsilon)
+
+
+@_compiled.register_fake
+def _(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    return scores.new_empty(scores.shape[0]), torch.empty_like(scores)
+
+
+vectorised(_compiled)
+
+
+def _either_half(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the expected k-th largest (N,) and the chances (N, n) to be it."""
+    n = scores.shape[1]
+    if 2 * k <= n + 1:
+        return _kth_largest(scores, k, epsilon)
+    kth, chance = _kth_largest(-scores, n + 1 - k, epsilon)
+    return -kth, chance
 
 
 def _kth_largest(scores: Tensor, k: int, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,9 @@ _DIGITS_FOR = 10
 """Largest k for which float32 sums of powers are exact enough: subtractions lose a factor exp(k / 4)."""
 
 
-def symmetric_log_ratio(values: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor]:
+def symmetric_log_ratio(
+    values: Tensor, k: int, temperature: float, origin: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return log e_k(w) - log e_(k-1)(w), where w = exp(values / temperature), and its derivative.
 
     The derivative by values_j / temperature is the probability that j is in a random k-subset less that
@@ -34,6 +36,7 @@ def symmetric_log_ratio(values: Tensor, k: int, temperature: float) -> tuple[Ten
         values: (N, C), float32 or float64; minus infinity leaves an element out.
         k: from 1 to the number of elements that are not left out.
         temperature: above 0.
+        origin: (N,), what the values of a row are measured from, so that they may be far from 0; None: 0.
 
     Returns:
         (N,) log-ratios in float64, and the (N, C) derivative in the type of `values`. Both are made of
@@ -70,7 +73,8 @@ def symmetric_log_ratio(values: Tensor, k: int, temperature: float) -> tuple[Ten
         ratio = ratio - shift.squeeze(0)
         by_power = (_without(product) * units.abs()).to(w.dtype).unsqueeze(2)
         table = (w * divided(by_power.flip(0).unbind(), w)).to(values.dtype)
-    ratio = ratio + pivot.squeeze(1).double() / temperature
+    height = pivot.squeeze(1).double() if origin is None else pivot.squeeze(1).double() - origin
+    ratio = ratio + height / temperature
     return ratio, table.scatter(1, place, slope.T.to(values.dtype))
 
 
@@ -95,7 +99,7 @@ def _strong(z: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (k + 1, N), cut off at degree k. No subtraction but of the two probabilities, so no digits are lost.
 
     Not the tree of `poisson_binomial.chances`: all coefficients of few rows lie in one tensor here, and one
-    step an element is the fewest calls. There a coefficient is a table, and calls cost nothing beside it.
+    step an element is the fewest calls. There a coefficient is a table, next to which calls cost nothing.
     """
     k = start.shape[0] - 1
     # 1 + w x, or 1/w + x where w > 1.

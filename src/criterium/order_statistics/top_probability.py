@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from criterium.order_statistics.normal_trials import NormalTrials
+from criterium.order_statistics.operators import vectorised
 from criterium.order_statistics.win_series import win_probability
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -62,6 +63,24 @@ def log_top_probability(gap: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         [-629.49]
 
     """
+    # Compiled, a loop over nodes would be one for each number of rows.
+    return _compiled_log(gap, k) if torch.compiler.is_compiling() else _log_top_probability(gap, k)
+
+
+@torch.library.custom_op("criterium::log_top_probability", mutates_args=())
+def _compiled_log(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return _log_top_probability(gap, k)
+
+
+@_compiled_log.register_fake
+def _(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return gap.new_empty(gap.shape[0]), torch.empty_like(gap)
+
+
+vectorised(_compiled_log)
+
+
+def _log_top_probability(gap: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k >= gap.shape[1]:
         return torch.zeros_like(gap[:, 0]), torch.zeros_like(gap)
     # Where a difference of squares must keep its digits; 1e6 is as good as infinite.

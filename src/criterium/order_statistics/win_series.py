@@ -21,6 +21,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from criterium._values import pretended
+from criterium.order_statistics.operators import vectorised
+
 # Gaps below the window have P < 1e-29; above it the other loses but for 1e-14.
 _LOW, HIGH = -16.0, 11.0
 _CENTRE, _HALF = (HIGH + _LOW) / 2, (HIGH - _LOW) / 2
@@ -36,7 +39,7 @@ def win_probability(gap: Tensor) -> tuple[Tensor, Tensor]:
     An element's gap to itself is infinity.
     """
     # A compiler could follow neither the tables, made once, nor the series, filled in place.
-    return _whole(gap) if torch.compiler.is_compiling() else _in_blocks(gap)
+    return _whole(gap) if torch.compiler.is_compiling() or pretended(gap) else _in_blocks(gap)
 
 
 def _in_blocks(gap: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +68,9 @@ def _whole(gap: Tensor) -> tuple[Tensor, Tensor]:
 @_whole.register_fake
 def _(gap: Tensor) -> tuple[Tensor, Tensor]:
     return gap.new_empty(gap.shape[0], dtype=torch.float64), torch.empty_like(gap)
+
+
+vectorised(_whole)
 
 
 def _of_block(gap: Tensor, room: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
@@ -132,15 +138,17 @@ def _make_tables(outer: int, nodes: int, device: torch.device) -> Tables:
     """Return log-weights (Q,) of nodes and the coefficients of log Phi (8A, Q) and phi / Phi (Q, 8A)."""
     # Trapezoidal rule for phi(t) exp(F(t)) from t = -6.3 to 11, which holds it for all gaps in the window;
     # closest where the largest of ten to 100,000 normals lies and the integrand is narrow.
-    u = torch.linspace(-1.319, 1.319, nodes, dtype=torch.float64)
+    u = torch.linspace(-1.319, 1.319, nodes, dtype=torch.float64, device="cpu")
     node = 2.4 + 5 * u.sinh()
     # Chebyshev coefficients by the discrete cosine transform of 512 values on the window.
-    angle = math.pi * (torch.arange(512, dtype=torch.float64) + 0.5) / 512
+    angle = math.pi * (torch.arange(512, dtype=torch.float64, device="cpu") + 0.5) / 512
     x = node.unsqueeze(1) + _HALF * angle.cos() + _CENTRE
     log_cdf = torch.special.log_ndtr(x)
     log_root = 0.5 * math.log(2 * math.pi)
     hazard = (-0.5 * x * x - log_root - log_cdf).exp()
-    transform = torch.outer(torch.arange(outer * INNER, dtype=torch.float64), angle).cos() * (2 / 512)
+    transform = torch.outer(torch.arange(outer * INNER, dtype=torch.float64, device="cpu"), angle).cos() * (
+        2 / 512
+    )
     transform[0] /= 2
     log_weight = (5 * u.cosh() * (u[1] - u[0])).log() - log_root - 0.5 * node * node
     return (
@@ -161,5 +169,5 @@ def _for_products(series: Tensor) -> Tensor:
                 products[a, b] *= 2
                 rest[a - 1, INNER - b] -= rest[a, b]
     # T_8a is the a-th polynomial of T_8, whose own sign is +.
-    sign = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=series.dtype).repeat(len(rest))
+    sign = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=series.dtype, device="cpu").repeat(len(rest))
     return (products * sign[: len(rest), None, None] * sign[:INNER, None]).flatten(0, 1)

@@ -19,7 +19,8 @@ def lapsum(scores: Tensor, k: int, elements: Tensor | None = None) -> Tensor:
     ICML 2025.
     """
     n = scores.shape[-1]
-    near, offset = _Thresholds.apply(scores, min(k, n - 1))  # type: ignore[no-untyped-call]
+    form = _Thresholds if torch.compiler.is_compiling() else _ThresholdsForward
+    near, offset = form.apply(scores, min(k, n - 1))  # type: ignore[no-untyped-call]
     chosen = (scores if elements is None else scores.gather(-1, elements)).unsqueeze(-1)
     distance = chosen - scores.gather(-1, near).unsqueeze(-2) - offset.unsqueeze(-2)
 
@@ -86,3 +87,19 @@ class _Thresholds(torch.autograd.Function):
         # f is e^-|distance| / 2, so that its shares of the sum are a softmax.
         pull = (torch.softmax(-distance.abs(), dim=-2) * upstream.unsqueeze(-2)).sum(-1)
         return pull.scatter_add(-1, near, -upstream), None
+
+
+class _ThresholdsForward(_Thresholds):
+    """The same with a derivative in forward mode, which a compiler does not take."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
+        _Thresholds.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], *output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[None, Tensor]:
+        scores, near, offset = ctx.saved_tensors
+        distance = scores.unsqueeze(-1) - scores.gather(-1, near).unsqueeze(-2) - offset.unsqueeze(-2)
+        share = torch.softmax(-distance.abs(), dim=-2)
+        return None, (share * tangent.unsqueeze(-1)).sum(-2) - tangent.gather(-1, near)
