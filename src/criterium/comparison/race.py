@@ -19,7 +19,7 @@ from criterium._checks import at_least
 from criterium._files import expanded, whole, words_of
 from criterium._sealed import described, write_sealed
 from criterium.comparison import tuning
-from criterium.comparison.config import blamed, read_config
+from criterium.comparison.config import blamed, read_config, write_config
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
 from criterium.comparison.made import check_made
@@ -147,7 +147,7 @@ def compare(
             with whole(root / GROUPS) as temporary, temporary.open("wb") as file:
                 np.save(file, dataset.test.groups.numpy())
             config["data"]["files"] = described(root / GROUPS)
-        write_sealed(root / "config.json", config)
+        write_config(root, config)
         shown = progress or Progress()
         shown.note(why or f"Judged by {title(plan.metric, plan.k)}.")
         for line in notes_on_handed(handed, root):
