@@ -124,8 +124,8 @@ class Predictions:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
-            # Opened by Arrow, which holds no bytes twice; as a path the reader takes some names for addresses.
-            with pa.OSFile(os.fspath(path), "rb") as opened, pq.ParquetFile(opened) as file:
+            # Opened here, since the reader takes some names for addresses; mapped: no byte is held twice.
+            with pa.memory_map(os.fspath(path)) as opened, pq.ParquetFile(opened) as file:
                 columns = _read(file)
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: is no table of predictions ({error})") from error
