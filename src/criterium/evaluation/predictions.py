@@ -106,7 +106,7 @@ class Predictions:
         )
         # The writer keeps two more numbers for each one of a row group.
         group = min(rows_at_once(self.logits.shape[1]), 2**20)
-        with whole(path) as partial, partial.open("wb") as file:
+        with whole(path) as partial, pa.OSFile(str(partial), "wb") as file:
             pq.write_table(table, file, row_group_size=group, use_dictionary=["split"])
 
     @classmethod
@@ -124,8 +124,8 @@ class Predictions:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
-            # An open file: the reader takes some names for addresses.
-            with Path(path).open("rb") as opened, pq.ParquetFile(opened) as file:
+            # Opened here, since the reader takes some names for addresses; mapped: no byte is held twice.
+            with pa.memory_map(os.fspath(path)) as opened, pq.ParquetFile(opened) as file:
                 columns = _read(file)
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: is no table of predictions ({error})") from error
