@@ -162,6 +162,17 @@ def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what went wrong in one line, with the file if it was about one."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if _named(error) else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _named(error: OSError) -> bool:
+    return isinstance(error.filename, str | bytes | os.PathLike)
+
+
 def slug(label: str) -> str:
     """Return `label` as a file name."""
     name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", label)

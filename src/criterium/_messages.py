@@ -1,14 +1,21 @@
-"""What the command says when something is wrong: one line."""
+"""What the command says: on stdout what was asked for, on stderr in one line what is wrong."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from criterium import _signals
+from criterium._files import words_of
+from criterium._visible import encodable, takes_any_text, visible, visible_json
 
 
 class OneLine(TyperGroup):
@@ -25,8 +32,16 @@ class OneLine(TyperGroup):
     ) -> Any:
         """Run the command that `args` name."""
         words = list(sys.argv[1:] if args is None else args)
+        for stream in (sys.stdout, sys.stderr):
+            takes_any_text(stream)
         try:
             code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _Wrong as error:
+            complain(self._as_typed(str(error), words))
+            code = 2
+        except typer.Abort:
+            _signals.say_interrupted()
+            code = _signals.exit_code()
         except Exception as error:
             # Where Typer keeps the class of such errors differs from version to version.
             if not hasattr(error, "format_message"):
@@ -36,6 +51,22 @@ class OneLine(TyperGroup):
         if standalone_mode:
             sys.exit(code)
         return code
+
+    def _as_typed(self, text: str, words: Sequence[str]) -> str:
+        """Return what is wrong with an argument under the name of the option that it came by."""
+        name, colon, rest = text.partition(":")
+        command = next((self.commands[word] for word in words if word in self.commands), None)
+        for parameter in command.params if command is not None and colon else ():
+            options = [option for option in parameter.opts if option.startswith("--")]
+            if parameter.name == name and options:
+                typed = [option for option in options if option in {word.partition("=")[0] for word in words}]
+                alike = [option for option in options if option == f"--{name.replace('_', '-')}"]
+                return f"{(typed or alike or options)[0]}:{rest}"
+        return text
+
+
+class _Wrong(Exception):
+    """What a user can mend, in words."""
 
 
 def _given(error: Exception, words: Sequence[str]) -> str:
@@ -52,25 +83,66 @@ def _given(error: Exception, words: Sequence[str]) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2, and Ctrl-C into one and 130."""
+    """Turn what a user can mend into one line and exit code 2, and a signal into one and 130 or 143."""
     try:
         yield
-    except BrokenPipeError:  # whoever reads has enough
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or _signals.came():
+            _signals.say_interrupted(str(error) if isinstance(error, KeyboardInterrupt) else "")
+            raise typer.Exit(_signals.exit_code()) from None
+        if isinstance(error, BrokenPipeError) or not isinstance(error, _MENDED):
+            raise  # whoever reads has enough; a fault of criterium's own
+        raise _Wrong(words_of(error)) from None
+
+
+_MENDED = (ValueError, OSError, RuntimeError, MemoryError)
+
+
+def say(text: object) -> None:
+    """Print what was asked for."""
+    _print(visible(str(text)))
+
+
+def say_styled(text: str) -> None:
+    """Print text with the colours that it has."""
+    _print("\x1b[".join(map(visible, text.split("\x1b["))).rstrip("\n"))
+
+
+def say_json(text: str) -> None:
+    """Print JSON."""
+    text = visible_json(text)
+    if not encodable(text, sys.stdout):
+        text = re.sub("[^\x00-\x7f]", _json_escape, text)
+    _print(text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _print(text: str) -> None:
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "is closed")
+        typer.echo(text)
+    except BrokenPipeError:
         raise
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        complain(_in_words(error))
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt as error:
-        typer.echo(f"interrupted{error}", err=True)
-        raise typer.Exit(130) from None
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    except OSError as error:
+        sys.stdout = None  # nor is it to be tried again when Python ends
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def complain(words: str) -> None:
-    """Say what is wrong, on stderr."""
-    typer.echo(f"criterium: {words}", err=True)
+    """Say what is wrong, on stderr, if it takes it."""
+    with suppress(OSError):
+        typer.echo(visible(f"criterium: {' '.join(words.split())}"), err=True)
+
+
+def hold_streams() -> None:
+    """Open standard streams that are closed, or the next file takes the place of one of them."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from criterium import __version__
+from criterium import __version__, _signals
 from criterium._data_options import DATA_OPTIONS, given
-from criterium._messages import OneLine, one_line_errors
+from criterium._messages import OneLine, hold_streams, one_line_errors, say, say_json, say_styled
 from criterium.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -154,10 +156,10 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"criterium {__version__}")
+        say(f"criterium {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
 
 
 @app.command(short_help="Train several objectives and compare them.")
@@ -249,6 +251,9 @@ def resume(
             " you name it too. Can be repeated.",
         ),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH", help="pkg.module:factory of the model, for the same reason.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs at a time. [default: as it began]")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -258,7 +263,9 @@ def resume(
         from criterium import comparison
 
         with _progress(quiet or as_json) as progress:
-            study = comparison.resume(run, objectives=objective or (), jobs=jobs, progress=progress)
+            study = comparison.resume(
+                run, objectives=objective or (), model=model, jobs=jobs, progress=progress
+            )
         _show(study, as_json)
 
 
@@ -341,7 +348,7 @@ def search(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Rank networks by how well they tell inputs apart untrained, beside their size and cost."""
+    """Rank networks by how well they tell inputs apart untrained, with their size and cost."""
     with one_line_errors():
         from criterium.architecture_search import search as carry_out
 
@@ -385,7 +392,7 @@ def report(
     with one_line_errors():
         from criterium import comparison
 
-        typer.echo(comparison.open_study(run).report(out))
+        say(comparison.open_study(run).report(out))
 
 
 @app.command(short_help="Compare predictions that other code made.")
@@ -422,9 +429,9 @@ def judge(
         if as_json:
             _print_json(found.to_dict())
             return
-        typer.echo(found.table.to_text(_width()))
+        say(found.table.to_text(_width()))
         if page is not None:
-            typer.echo(f"\nLook at {page}")
+            say(f"\nLook at {page}")
 
 
 @app.command(short_help="Compare objectives over several finished comparisons.")
@@ -449,9 +456,9 @@ def summarise(
         if as_json:
             _print_json(found.to_dict())
             return
-        typer.echo(found)
+        say(found)
         if figure is not None:
-            typer.echo(f"\nLook at {figure}")
+            say(f"\nLook at {figure}")
 
 
 @app.command("list")
@@ -468,7 +475,7 @@ def list_(
         rows = _catalogue(kind)
         width = max(len(name) for name, _ in rows)
         for name, words in rows:
-            typer.echo(f"{name:<{width}}  {words}")
+            say(f"{name:<{width}}  {words}")
 
 
 def _catalogue(kind: str) -> list[tuple[str, str]]:
@@ -549,39 +556,53 @@ def _progress(silent: bool) -> Iterator[Progress]:
 def _print_json(found: dict[str, Any]) -> None:
     import json
 
-    typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    say_json(json.dumps(found, ensure_ascii=False, allow_nan=False))
 
 
 def _width() -> int | None:
     """Return how wide the terminal is; None where there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if _on_terminal() else None
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _show(study: Study, as_json: bool) -> None:
     if as_json:
         _print_json({"folder": str(study.folder), **study.table.to_dict()})
         return
-    typer.echo(study.table.to_text(_width()))
-    typer.echo(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
+    say(study.table.to_text(_width()))
+    say(f"\nEverything is in {study.folder}; look at {study.folder / 'report.html'}")
 
 
 def _show_search(found: ArchitectureSearch, as_json: bool) -> None:
     if as_json:
-        import json
-
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
+        _print_json(found.to_dict())
         return
     from rich.console import Console
 
-    # Elsewhere than in a terminal, as wide as the table is.
-    Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False).print(found.tables())
-    typer.echo(f"\nEverything is in {found.folder}; look at {found.folder / 'scatter.svg'}")
-    typer.echo(f"Race the best: {found.race_command}")
+    # Where there is no terminal, as wide as the table is.
+    console = Console(width=None if _on_terminal() else 120, soft_wrap=False)
+    with console.capture() as shown:
+        console.print(found.tables())
+    say_styled(shown.get())
+    say(f"\nEverything is in {found.folder}; look at {found.folder / 'scatter.svg'}")
+    say(f"Race the best: {found.race_command}")
 
 
 def main() -> None:
-    """Run the command."""
-    app()
+    """Run the command, in a process of its own."""
+    hold_streams()
+    _signals.heed()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of libraries, which are for who writes code
+        os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes that it starts too
+    try:
+        app()
+    except KeyboardInterrupt:
+        _signals.say_interrupted()
+        sys.exit(_signals.exit_code())
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from criterium._visible import visible
 from criterium.engine.progress import Progress
 
 _SPEED_SECONDS = 3600.0
 """Speed is estimated over this long: runs may take minutes."""
 _REST = 48
-"""Characters beside the name of a run: its bar and what follows, or what came out."""
+"""Characters that follow the name of a run: its bar and the rest, or what came out."""
 
 
 class Live(Progress):
@@ -69,11 +71,11 @@ class Live(Progress):
         if name in self.runs:
             self.bars.remove_task(self.runs.pop(name))
         self._count(sum(task.completed for task in self.bars.tasks if task.id != self.all))
-        self.bars.console.print(Text(f"{self._fitted(name):<30}  {words}"))
+        self.bars.console.print(Text(visible(f"{self._fitted(name):<30}  {words}")))
 
     def note(self, words: str) -> None:
         """Print one line above the bars."""
-        self.bars.console.print(Text(words, style="dim"))
+        self.bars.console.print(Text(visible(words), style="dim"))
 
     def _count(self, under_way: float) -> None:
         counted = f"{self.done} of {self.total} runs"
@@ -82,6 +84,7 @@ class Live(Progress):
     def _fitted(self, name: str) -> str:
         """Return the name of a run, its middle left out where the terminal is too narrow for it."""
         room = max(24, self.bars.console.width - _REST)
+        name = visible(name)
         return name if len(name) <= room else f"{name[: room - 12]}…{name[-11:]}"
 
 
@@ -98,4 +101,5 @@ class Plain(Progress):
 
     def note(self, words: str) -> None:
         """Print it."""
-        self.console.print(Text(words), soft_wrap=True)
+        with suppress(OSError):  # nobody reads it, which is no reason to end
+            self.console.print(Text(visible(words)), soft_wrap=True)

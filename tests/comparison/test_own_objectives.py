@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 import criterium
 from criterium.cli import app
 from criterium.comparison import Progress, race, study
+from criterium.comparison.config import write_config
 from criterium.comparison.labels import label_of, parse
 from criterium.objectives import OBJECTIVES, Choice, Objective, Task, build
 from criterium.training import loop
@@ -229,7 +231,7 @@ def test_nothing_in_a_run_folder_is_imported(here: Path, changed: str, module: s
         place.write_text(f"open({str(here / 'ran')!r}, 'w').close()\n{OWN}")
     config = Path("whole/config.json")
     written = config.read_text()
-    config.write_text(written.replace('"cross-entropy"', f'"{changed}"'))
+    write_config(Path("whole"), json.loads(written.replace('"cross-entropy"', f'"{changed}"')))
     assert "if you trust it, name it again" in command("resume", "whole")[1]
     assert "from which nothing is imported" in command("resume", "whole", "--objective", changed)[1]
     config.write_text(written.replace('"linear"', f'"{changed}"'))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from criterium.evaluation.commonest import commonest
-from criterium.evaluation.metrics import measure
+from criterium.evaluation.measures import measure
 from criterium.evaluation.predictions import Predictions
 
 

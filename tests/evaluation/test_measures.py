@@ -39,9 +39,9 @@ def test_numbers_are_those_of_scikit_learn() -> None:
     by_class = sum(brier_score_loss(test.target == c, p[:, c]) for c in range(5))
     assert found["brier"] == pytest.approx(by_class, rel=1e-5)
     for prefix, other in (
-        ("", rows.scores_elsewhere()),
-        ("near_", rows.scores_elsewhere("near")),
-        ("far_", rows.scores_elsewhere("far")),
+        ("", rows.ood_scores()),
+        ("near_", rows.ood_scores("near")),
+        ("far_", rows.ood_scores("far")),
     ):
         is_other = np.repeat([0, 1], [len(test), len(other)])
         scores = np.concatenate([test.score, other])

@@ -42,10 +42,12 @@ def table(count: int = 200) -> Predictions:
 
 
 @pytest.fixture
-def predictions(monkeypatch: pytest.MonkeyPatch) -> Predictions:
+def predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Predictions:
     """Return a table of 100 blocks."""
-    made = table()
-    measure(table(20), k=3)  # the first call imports
+    made, small = table(), table(20)
+    measure(small, k=3)  # the first calls import
+    small.save(tmp_path / "small.parquet")
+    Predictions.load(tmp_path / "small.parquet")
     monkeypatch.setattr(rows, "CELLS", made.logits.size // 100)
     return made
 

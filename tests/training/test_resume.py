@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -104,18 +106,26 @@ def test_taking_up_a_finished_run_trains_no_more(tmp_path: Path) -> None:
     assert whole.history == again.history
 
 
-def test_another_run_is_refused(tmp_path: Path) -> None:
+def test_another_run_is_set_aside(tmp_path: Path) -> None:
     path, recipe = tmp_path / "state.safetensors", Recipe(epochs=3, batch_size=16)
     interrupted("exact", recipe, path, 1)
     wider = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
-    with pytest.raises(ValueError, match=r"holds another run: model/.* has shape .*, expected"):
-        run("exact", wider, features(), recipe, resume=path)
-    with pytest.raises(ValueError, match="its objective was 'exact', expected 'cot'"):
-        run("cot", dropout_net(), features(), recipe, resume=path)
-    with pytest.raises(ValueError, match=r"its recipe was .*'epochs': 3.*expected.*'epochs': 9"):
-        run("exact", dropout_net(), features(), Recipe(epochs=9, batch_size=16), resume=path)
-    with pytest.raises(ValueError, match="its seed was 0, expected 8"):
-        run("exact", dropout_net(), features(), recipe, seed=8, resume=path)
+    other, longer = path.with_name("other-state.safetensors"), Recipe(epochs=9, batch_size=16)
+    held = path.read_bytes()
+    for words, name, model, how, seed in (
+        (r"holds another run: model/.* has shape .*, expected", "exact", wider, recipe, 0),
+        ("its objective was 'exact', expected 'cot'", "cot", dropout_net(), recipe, 0),
+        (r"its recipe was .*'epochs': 3.*expected.*'epochs': 9", "exact", dropout_net(), longer, 0),
+        ("its seed was 0, expected 8", "exact", dropout_net(), recipe, 8),
+    ):
+        path.write_bytes(held)
+        kept = copy.deepcopy(model)
+        trained = run(name, model, features(), how, seed=seed, resume=path)
+        (note,) = trained.notes
+        assert re.search(words, note)
+        assert note.endswith("; it is set aside as other-state.safetensors")
+        assert other.read_bytes() == held
+        assert same(trained.model, run(name, kept, features(), how, seed=seed).model)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from criterium import _signals
 from criterium._files import expanded, read_json, slug, whole, write_json
 from criterium.architecture_search.figure import write_scatter
 from criterium.architecture_search.plan import SearchPlan
@@ -160,9 +162,9 @@ def _claim(root: Path, asked: dict[str, Any]) -> Path:
 @contextmanager
 def _kept(root: Path) -> Iterator[None]:
     """Say after Ctrl-C how to go on."""
+    go_on = f"; what is finished is kept, go on with the same command and --out {shlex.quote(str(root))}"
+    _signals.remember(go_on)
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"; what is finished is kept, go on with the same command and --out {root}"
-        ) from None
+        raise KeyboardInterrupt(go_on) from None

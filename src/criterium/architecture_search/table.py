@@ -31,7 +31,7 @@ from criterium.statistics.render import pipes
 
 _WORDS = ("network", "measure")
 _SHOWN = 10
-"""Networks in the table, beside those that were trained."""
+"""Networks in the table, besides those that were trained."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def _network_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]
 def _correlation_cells(found: ArchitectureSearch) -> tuple[list[str], list[list[str]]]:
     headings = ["measure", "tau", "95 % interval", "p"]
     rows = []
-    for measure, of in found.correlations.items():
-        interval = "–" if math.isnan(of.low) else f"{signed(of.low)} to {signed(of.high)}"
-        p = "–" if math.isnan(of.p) else "< 0.001" if of.p < 0.001 else f"{of.p:.3f}"
-        rows.append([MEASURES[measure], signed(of.tau), interval, p])
+    for measure, tau in found.correlations.items():
+        interval = "–" if math.isnan(tau.low) else f"{signed(tau.low)} to {signed(tau.high)}"
+        p = "–" if math.isnan(tau.p) else "< 0.001" if tau.p < 0.001 else f"{tau.p:.3f}"
+        rows.append([MEASURES[measure], signed(tau.tau), interval, p])
     return headings, rows
 
 

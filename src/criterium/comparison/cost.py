@@ -16,14 +16,16 @@ from criterium.training.trainer import Trainer
 
 _ROUNDS = 9
 _SECONDS = 0.06
+_MOST_SECONDS = 5.0
+"""No round begins later."""
 
 
 def measure_cost(plan: Plan, dataset: Dataset, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the time of a training step of each objective, in units of the baseline's.
 
     Objectives take turns in short rounds, one process alone, so that whatever else the machine does falls
-    on all of them; the median over rounds of the ratio within a round is returned. One objective alone
-    takes its own time.
+    on all of them; the median over rounds of the ratio within a round is returned; where steps are slow,
+    of fewer rounds. One objective alone takes its own time.
     """
     if len(plan.objectives) == 1:
         return {plan.baseline: 1.0}
@@ -34,10 +36,13 @@ def measure_cost(plan: Plan, dataset: Dataset, settings: Mapping[str, Mapping[st
         ready = prepare(dataset, objective, recipe, plan.model, k=plan.k, seed=plan.seeds[0])
         steppers[label] = Stepper(ready.trainer(accelerator))
     for stepper in steppers.values():
-        stepper.steps(3)  # first calls allocate
-    count = max(1, int(_SECONDS / steppers[plan.baseline].seconds_per_step(3)))
+        stepper.steps(2)  # first calls allocate
+    begun = time.monotonic()
+    count = max(1, int(_SECONDS / steppers[plan.baseline].seconds_per_step(2)))
     ratios: dict[str, list[float]] = {label: [] for label in steppers}
-    for _ in range(_ROUNDS):
+    for done in range(_ROUNDS):
+        if done and time.monotonic() - begun > _MOST_SECONDS:
+            break
         taken = {label: stepper.seconds_per_step(count) for label, stepper in steppers.items()}
         for label, seconds in taken.items():
             ratios[label].append(seconds / taken[plan.baseline])

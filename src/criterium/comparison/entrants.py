@@ -44,16 +44,23 @@ def _known(one: Entrant) -> tuple[str, Objective | None]:
     return label, None if enough else made
 
 
-def named_again(plan: Plan, given: Entrant | Sequence[Entrant], root: Path) -> Plan:
+def named_again(plan: Plan, given: Entrant | Sequence[Entrant], root: Path, model: str | None = None) -> Plan:
     """Return `plan` as it was written down in `root`, with the code that is not criterium's own.
 
     A folder may come from anybody. What it names by a Python path is imported only if it is `given` again,
-    with its options or without; what cannot be imported must be given as an object.
+    with its options or without, and so is the `model`; what cannot be imported must be given as an object.
 
     Raises:
         ValueError: something is missing, or was not in the race.
 
     """
+    if model is not None and model != plan.model:
+        raise ValueError(f"model: got {model}, expected {plan.model}, as in {root}")
+    if ":" in plan.model and model is None:
+        raise ValueError(
+            f"model: {root} names code to run, {plan.model}; if you trust it, name it again:"
+            f" {how_to_go_on(root, plan)}"
+        )
     labels, handed = entered(given)
     wanted = [label for label in plan.objectives if is_path(label) or label in plan.handed]
     for label in labels:
@@ -82,9 +89,11 @@ def _names(given: str, label: str) -> bool:
 def how_to_go_on(root: Path, plan: Plan) -> str:
     """Return what to type, or to call, to go on with a race."""
     if plan.handed:
-        return f"criterium.resume({str(root)!r}, objectives=[{', '.join(plan.handed)}]) in Python"
+        model = f", model={plan.model!r}" if ":" in plan.model else ""
+        return f"criterium.resume({str(root)!r}, objectives=[{', '.join(plan.handed)}]{model}) in Python"
     paths = dict.fromkeys(parse(label)[0] for label in plan.objectives if is_path(label))
     named = [word for path in paths for word in ("--objective", path)]
+    named += ["--model", plan.model] if ":" in plan.model else []
     return shlex.join(["criterium", "resume", str(root), *named])
 
 

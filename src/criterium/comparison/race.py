@@ -14,16 +14,19 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from criterium import _signals
 from criterium._checks import at_least
-from criterium._files import expanded, whole, write_json
+from criterium._files import expanded, whole, words_of
+from criterium._sealed import described, write_sealed
 from criterium.comparison import tuning
-from criterium.comparison.config import blamed, read_config
+from criterium.comparison.config import blamed, read_config, write_config
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
+from criterium.comparison.made import check_made
 from criterium.comparison.plan import Plan, configure
 from criterium.comparison.rehearsal import rehearse
 from criterium.comparison.runs import Run, Trial, carry_out, drop_weights
-from criterium.comparison.study import Chosen, Study, decided, known_cost, open_study
+from criterium.comparison.study import GROUPS, Chosen, Study, decided, known_cost, open_study
 from criterium.data import Dataset, Source
 from criterium.data.sources import SourceOptions
 from criterium.engine.executor import RunFailed, execute_all, fresh_workers
@@ -34,6 +37,7 @@ from criterium.engine.setup import Setup
 from criterium.evaluation.hierarchy import tree_metrics
 from criterium.evaluation.imbalance import shot_groups
 from criterium.evaluation.metrics import METRICS, asked_metric, default_metric
+from criterium.models.custom import import_factory
 from criterium.statistics.formats import title
 from criterium.training import Recipe
 
@@ -139,9 +143,11 @@ def compare(
     root = new_folder(dataset.name) if out is None else _free(expanded(out))
     with alone(root):
         _free(root)  # another process may have had it in the meantime
-        write_json(root / "config.json", config)
         if not dataset.test_varies and dataset.test.groups is not None:
-            np.save(root / "test-groups.npy", dataset.test.groups.numpy())
+            with whole(root / GROUPS) as temporary, temporary.open("wb") as file:
+                np.save(file, dataset.test.groups.numpy())
+            config["data"]["files"] = described(root / GROUPS)
+        write_config(root, config)
         shown = progress or Progress()
         shown.note(why or f"Judged by {title(plan.metric, plan.k)}.")
         for line in notes_on_handed(handed, root):
@@ -177,6 +183,7 @@ def resume(
     folder: str | os.PathLike[str],
     *,
     objectives: Entrant | Sequence[Entrant] = (),
+    model: str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Study:
@@ -186,6 +193,7 @@ def resume(
         folder: where it was written to.
         objectives: those of the race that are not criterium's or an installed package's, once more: code that
             a folder names runs only if you name it too, and an object made in a notebook is nowhere else.
+        model: the race's, once more, if it is a "pkg.module:factory", for the same reason.
         jobs: runs at a time, in place of the number it began with; results do not depend on it.
         progress: told what is going on.
 
@@ -195,10 +203,13 @@ def resume(
     """
     root = expanded(folder)
     config, plan = read_config(root)
-    plan = named_again(plan, objectives, root)
+    plan = named_again(plan, objectives, root, model)
     with blamed(root, config):
         for name in plan.objectives:
             plan.configure(name, {})
+    if ":" in plan.model:
+        import_factory(plan.model)
+    check_made(root, plan, config, code=True)
     if jobs is not None:
         plan = replace(plan, setup=replace(plan.setup, jobs=jobs))
     held = Held(plan.setup.source)
@@ -236,6 +247,8 @@ def _free(root: Path) -> Path:
 def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress) -> Study:
     if plan.setup.jobs > 1 and plan.code:
         fresh_workers()
+    go_on = f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
+    _signals.remember(go_on)
     with opened_log(root) as log:
         try:
             return _work(plan, held, root, config, progress, log)
@@ -244,15 +257,9 @@ def _carry_out(plan: Plan, held: Held, root: Path, config: dict[str, Any], progr
                 expected = isinstance(error, KeyboardInterrupt)
                 log.info("stopped: %s", type(error).__name__, exc_info=not expected)
             if isinstance(error, OSError | MemoryError | RuntimeError):
-                words = getattr(error, "strerror", None) or " ".join(str(error).split())
-                raise RunFailed(
-                    f"{words or type(error).__name__}; what is finished is kept,"
-                    f" go on with: {how_to_go_on(root, plan)}"
-                ) from error
+                raise RunFailed(words_of(error) + go_on) from error
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"; what is finished is kept, go on with: {how_to_go_on(root, plan)}"
-                ) from None
+                raise KeyboardInterrupt(go_on) from None
             raise
 
 
@@ -260,13 +267,17 @@ def _work(
     plan: Plan, held: Held, root: Path, config: dict[str, Any], progress: Progress, log: logging.Logger
 ) -> Study:
     log.info("begin: %s", json.dumps(config["plan"]))
+    try:
+        known_cost(root)
+    except ValueError:
+        (root / "cost.json").unlink()
     work = partial(carry_out, plan, held)
     everything = partial(execute_all, work, root=root, jobs=plan.setup.jobs, log=log, progress=progress)
     chosen: Chosen = {label: {} for label in plan.objectives}
     looks = {look.repeats for look in plan.looks}
     for done, repeat in enumerate(plan.seeds):
         _carry_out_repeat(plan, root, repeat, chosen, everything, done)
-        write_json(root / "settings.json", chosen)
+        write_sealed(root / "settings.json", chosen)
         if done + 1 in looks and done + 1 < len(plan.seeds) and decided(open_study(root, done + 1).verdicts):
             break
     log.info("settings: %s", json.dumps(chosen))
@@ -274,7 +285,7 @@ def _work(
     if not known_cost(root):
         progress.note("measuring the cost of a step")
         first = {label: settings[str(plan.seeds[0])]["setting"] for label, settings in chosen.items()}
-        write_json(root / "cost.json", measure_cost(plan, held.split(plan.seeds[0]), first))
+        write_sealed(root / "cost.json", measure_cost(plan, held.split(plan.seeds[0]), first))
         study = replace(study, cost=known_cost(root))
     _write_results(root / "results.parquet", study.results)
     study.report()

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from criterium._files import plain, read_json, slug, write_json
+from criterium._files import plain, slug
+from criterium._sealed import check_described, described, read_sealed, write_sealed
+from criterium.comparison.made import code_of, made
 from criterium.comparison.plan import Plan
 from criterium.comparison.tuning import searched
 from criterium.data import Dataset
@@ -34,6 +36,7 @@ from criterium.training.checkpoint import load_tensors, save_tensors
 from criterium.training.prepare import Prepared, predict_parts, prepare, sweep
 
 WEIGHTS = "weights.safetensors"
+PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Trial:
 
         A file that is damaged, or that another trial left, counts as none: the trial is done again.
         """
-        found = _known(self.place(root), objective=self.objective, seed=self.seed, setting=self.setting)
-        if found is None:
+        try:
+            return _known(self.place(root), objective=self.objective, seed=self.seed, setting=self.setting)
+        except (FileNotFoundError, ValueError):
             return None
-        return found if "diverged" in found or {"history", "validation"} <= found.keys() else None
 
     def describe(self, result: Mapping[str, Any]) -> str:
         """Return one line on what was found on validation rows."""
@@ -70,7 +73,8 @@ class Trial:
             return "diverged"
         history = result["history"]
         words = f"validation error {history['validation_error'][-1]:.1%}".replace("%", " %")
-        return f"{words} in {sum(history['seconds']):.1f} s"
+        notes = "".join(f"; {note}" for note in result.get("notes", ()))
+        return f"{words} in {sum(history['seconds']):.1f} s{notes}"
 
 
 @dataclass(frozen=True)
@@ -97,22 +101,35 @@ class Run:
         return root / "runs" / f"{slug(self.objective)}-seed{self.seed}"
 
     def result(self, root: Path) -> dict[str, Any] | None:
-        """Return what the run found, or None while it is not finished."""
-        found = _known(self.place(root), objective=self.objective, seed=self.seed, setting=self.setting)
-        return found if found is not None and isinstance(found.get("metrics"), dict) else None
+        """Return what the run found, or None while it is not finished, or where a file of it is damaged."""
+        try:
+            return self.found(root)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def found(self, root: Path) -> dict[str, Any]:
+        """Return what the run found.
+
+        Raises:
+            FileNotFoundError: it is not finished.
+            ValueError: a file of it is not what the run wrote.
+
+        """
+        place = self.place(root)
+        found = _known(place, objective=self.objective, seed=self.seed, setting=self.setting)
+        check_described(place, found["files"])
+        return found
 
     def describe(self, result: Mapping[str, Any]) -> str:
         """Return one line: test rows are not spoken of before all are there."""
         return "diverged" if "diverged" in result else f"setting {self.number + 1} predicted"
 
 
-def _known(place: Path, **wanted: Any) -> dict[str, Any] | None:
-    try:
-        found = read_json(place / "run.json")
-    except (FileNotFoundError, ValueError):
-        return None
-    if not isinstance(found, dict) or any(found.get(key) != value for key, value in wanted.items()):
-        return None
+def _known(place: Path, **wanted: Any) -> dict[str, Any]:
+    path = place / "run.json"
+    found = read_sealed(path)
+    if any(found.get(key) != value for key, value in wanted.items()) or "files" not in found:
+        raise ValueError(f"{path}: another run left it")
     return found
 
 
@@ -124,9 +141,13 @@ def carry_out(plan: Plan, data: Held, work: Trial | Run, root: Path) -> dict[str
     finished = work.result(root)
     if finished is not None:
         return finished
-    made_place(root, work.place(root))
+    for name in ("run.json", PREDICTIONS, WEIGHTS):  # what is damaged
+        (made_place(root, work.place(root)) / name).unlink(missing_ok=True)
     result = _try(plan, data, work, root) if isinstance(work, Trial) else _predict(plan, data, work, root)
-    write_json(work.place(root) / "run.json", plain(result))
+    place = work.place(root)
+    result["files"] = described(*(place / name for name in (PREDICTIONS, WEIGHTS) if (place / name).exists()))
+    result["made"], result["code"] = made(plan.to_dict()), code_of(plan, work.objective)
+    write_sealed(place / "run.json", plain(result))
     sweep(work.place(root))
     return result
 
@@ -155,7 +176,12 @@ def _try(plan: Plan, data: Held, trial: Trial, root: Path) -> dict[str, Any]:
     if not finite(logits).all():
         return {**result, "diverged": f"the logits of {trial.objective} are not finite"}
     save_tensors(place / WEIGHTS, trained.model.state_dict(), {"model": plan.model})
-    return {**result, "history": trained.history, **judge(logits, dataset, metric=plan.metric, k=plan.k)}
+    return {
+        **result,
+        "history": trained.history,
+        "notes": trained.notes,
+        **judge(logits, dataset, metric=plan.metric, k=plan.k),
+    }
 
 
 def judge(logits: np.ndarray, dataset: Dataset, *, metric: str, k: int) -> dict[str, float]:
@@ -189,7 +215,7 @@ def _predict(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
     """Predict validation rows, test rows and OOD inputs by the weights of the best trial."""
     trial, place = run.trial, run.place(root)
     tried = carry_out(plan, data, trial, root)
-    if "diverged" not in tried and not (trial.place(root) / WEIGHTS).exists():
+    if "diverged" not in tried and not _has_weights(trial.place(root), tried):
         # They were moved on by an earlier run whose results are gone: the same ones come from training again.
         (trial.place(root) / "run.json").unlink()
         tried = carry_out(plan, data, trial, root)
@@ -212,7 +238,7 @@ def _predict(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
         predictions = score(logits, dataset, ready.objective.score, at)
         shutil.copyfile(trial.place(root) / WEIGHTS, place / WEIGHTS)
         result["threshold"] = score_threshold(predictions.where("validation").score)
-    predictions.save(place / "predictions.parquet")
+    predictions.save(place / PREDICTIONS)
     result["metrics"] = measure(
         predictions,
         k=plan.k,
@@ -221,6 +247,14 @@ def _predict(plan: Plan, data: Held, run: Run, root: Path) -> dict[str, Any]:
         temperature=temperature,
     )
     return result
+
+
+def _has_weights(place: Path, tried: Mapping[str, Any]) -> bool:
+    try:
+        check_described(place, tried["files"])
+    except ValueError:
+        return False
+    return True
 
 
 def _prepared(plan: Plan, dataset: Dataset, trial: Trial) -> Prepared:

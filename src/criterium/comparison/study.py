@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from criterium._files import expanded, page_at, read_json
+from criterium._files import expanded, page_at
+from criterium._sealed import check_described, hash_of, read_sealed
 from criterium.comparison.config import read_config
 from criterium.comparison.entrants import how_to_go_on
 from criterium.comparison.flagged import flags_of
+from criterium.comparison.made import check_made
 from criterium.comparison.plan import Plan
 from criterium.comparison.runs import Run
 from criterium.data.hierarchy import Hierarchy
@@ -39,6 +41,8 @@ SHOWN = (
 
 RARE = ("class_mean_error", "many_shot_error", "medium_shot_error", "few_shot_error")
 """What is shown too where class counts differ much."""
+
+GROUPS = "test-groups.npy"
 
 _NAMED = 1000
 """Up to so many classes are named one by one in the report."""
@@ -141,6 +145,7 @@ def open_study(folder: str | os.PathLike[str], repeats: int | None = None) -> St
     """
     root = expanded(folder)
     config, plan = read_config(root)
+    check_made(root, plan, config)
     chosen = chosen_settings(root, plan)
     runs = reported_runs(plan, chosen, repeats)
     # Rows are a source of chance where all repeats share them, and the only one in a single repeat.
@@ -172,10 +177,17 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, RowSample]]:
     """Return what a run found, its numbers computed anew, and what they owe to the rows where that is"
     " asked."""
-    result = run.result(root)
-    if result is None:
-        raise _unfinished(root, run.name, plan)
-    predictions = _predictions(root, run, plan)
+    try:
+        result = run.found(root)
+    except FileNotFoundError:
+        raise _unfinished(root, run.name, plan) from None
+    except ValueError as error:
+        raise ValueError(f"{error}; the run is done again by: {how_to_go_on(root, plan)}") from error
+    predictions = Predictions.load(run.place(root) / "predictions.parquet")
+    if (classes := predictions.logits.shape[1]) != (expected := len(config["data"]["classes"])):
+        path = run.place(root) / "predictions.parquet"
+        raise ValueError(f"{path}: got {classes} classes, expected {expected} as in config.json")
+    result["rows"] = hash_of([predictions.split.tolist(), predictions.target.tolist()])
     hierarchy, counts = _hierarchy(config), config["data"]["class_counts"]
     temperature = 1.0 if "diverged" in result else None
     result["metrics"] = found = measure(
@@ -188,7 +200,7 @@ def _read(
     )[plan.metric]
     if not rowwise:
         return result, {}
-    groups = _test_groups(root)
+    groups = _test_groups(root, config)
     return result, {
         metric: row_sample(
             predictions,
@@ -206,7 +218,11 @@ def _read(
 
 def _check_paired(root: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """Raise a `ValueError` if runs of one repeat began with other backbones, or saw other data."""
-    for what, words in (("backbone", "began with other weights"), ("data", "saw other rows")):
+    for what, words in (
+        ("backbone", "began with other weights"),
+        ("data", "saw other rows"),
+        ("rows", "predicted other rows"),
+    ):
         first: dict[int, Mapping[str, Any]] = {}
         for result in results:
             base = first.setdefault(result["seed"], result)
@@ -217,10 +233,11 @@ def _check_paired(root: Path, results: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-def _test_groups(root: Path) -> np.ndarray | None:
+def _test_groups(root: Path, config: Mapping[str, Any]) -> np.ndarray | None:
     """Return which test rows belong together, where all repeats share the rows and they are grouped."""
-    path = root / "test-groups.npy"
-    return np.load(path, allow_pickle=False) if path.exists() else None
+    check_described(root, config["data"].get("files", {}))
+    path = root / GROUPS
+    return np.load(path, allow_pickle=False) if GROUPS in config["data"].get("files", {}) else None
 
 
 def tables_of(folders: Sequence[Path]) -> dict[str, Table]:
@@ -253,7 +270,7 @@ def chosen_settings(root: Path, plan: Plan) -> Chosen:
     path = root / "settings.json"
     if not path.exists():
         raise _unfinished(root, f"repeat {plan.seeds[0]}", plan)
-    found = read_json(path)
+    found = read_sealed(path)
     try:
         sound = all(
             isinstance(one["trial"], int) and isinstance(one["setting"], dict)
@@ -269,22 +286,11 @@ def chosen_settings(root: Path, plan: Plan) -> Chosen:
 
 
 def known_cost(root: Path) -> dict[str, float]:
-    """Return the cost of a step by objective; nothing where it was not measured or cannot be read."""
+    """Return the cost of a step by objective; nothing where it was not measured."""
     try:
-        found = read_json(root / "cost.json")
-    except (FileNotFoundError, ValueError):
+        return read_sealed(root / "cost.json")
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _predictions(root: Path, run: Run, plan: Plan) -> Predictions:
-    path = run.place(root) / "predictions.parquet"
-    try:
-        return Predictions.load(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{error}; remove {path.parent} and go on with: {how_to_go_on(root, plan)}"
-        ) from error
 
 
 def reported_runs(plan: Plan, chosen: Chosen, repeats: int | None = None) -> list[Run]:

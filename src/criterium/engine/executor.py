@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from criterium._code import first_line
+from criterium._files import words_of
 from criterium.engine.progress import Progress
 
 _POLL_SECONDS = 0.25
@@ -85,20 +89,43 @@ def _results(work: Work[R], waiting: Sequence[R], root: Path, jobs: int) -> Iter
         return
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(jobs, len(waiting)), return_as="generator_unordered")
+    pool = Parallel(
+        n_jobs=min(jobs, len(waiting)), return_as="generator_unordered", initializer=_leave_with_parent
+    )
+    with _without_signals():
+        found = pool(delayed(_in_worker)(work, run, root, sys.path, Path.cwd()) for run in waiting)
     try:
-        yield from pool(delayed(_in_worker)(work, run, root, sys.path, Path.cwd()) for run in waiting)
+        yield from found
     except BrokenProcessPool as error:
         raise RunFailed(
             "a worker process was killed; if memory ran out, fewer at a time (--jobs) need less"
         ) from error
+    except BaseException:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that tasks are cancelled is what is meant
+            found.close()
+            fresh_workers(kill=True)
+        raise
 
 
-def fresh_workers() -> None:
+@contextmanager
+def _without_signals() -> Iterator[None]:
+    """Have processes that begin meanwhile spared by signals to all of them: this one ends them."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def fresh_workers(*, kill: bool = False) -> None:
     """Let the workers of earlier races go: they would know older versions of the user's own modules."""
     from joblib.externals.loky import get_reusable_executor
 
-    get_reusable_executor().shutdown(wait=True)
+    get_reusable_executor().shutdown(wait=True, kill_workers=kill)
 
 
 _alone = threading.Lock()
@@ -121,14 +148,12 @@ def _in_worker(work: Work[R], run: R, root: Path, path: Sequence[str], here: Pat
 
 
 def _attempt(work: Work[R], run: R, root: Path) -> tuple[R, Result]:
-    _leave_with_parent()
     try:
         return run, work(run, root)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:
-        words = next(iter(str(error).splitlines()), "")
-        raise RunFailed(f"{run.name}: {type(error).__name__}: {words}") from error
+    except (Exception, SystemExit) as error:
+        plain = isinstance(error, ValueError | OSError)  # whose words are meant for people
+        words = words_of(error) if plain else first_line(error)
+        raise RunFailed(f"{run.name}: {words}") from error
 
 
 def _leave_with_parent() -> None:

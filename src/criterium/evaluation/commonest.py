@@ -22,6 +22,7 @@ def commonest(like: Predictions, class_counts: Sequence[int]) -> Predictions:
         >>> rows = Predictions(np.zeros((2, 3)), [0, 1], ["validation", "test"], [0, 0])
         >>> commonest(rows, (5, 20, 5)).logits.argmax(axis=1)
         array([1, 1])
+
     """
     counts = np.maximum(np.asarray(class_counts, np.float64), 0.5)
     logits = np.log(counts / counts.sum())

@@ -1,4 +1,4 @@
-"""Telling inputs of the known classes from inputs from elsewhere, by one score a row."""
+"""Telling inputs of the known classes from out-of-distribution (OOD) inputs, by one score a row."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _score(z: np.ndarray, kind: str) -> np.ndarray:
 
 
 def auroc(score_in: np.ndarray, score_out: np.ndarray) -> float:
-    """Return the chance that a known input scores above one from elsewhere; a tie counts one half.
+    """Return the chance that a known input scores above an OOD input; a tie counts one half.
 
     Example:
         >>> auroc(np.array([3.0, 2.0]), np.array([2.0, 1.0]))
@@ -96,7 +96,7 @@ def score_threshold(score_in: np.ndarray, tpr: float = 0.95) -> float:
 
 
 def fpr_at_tpr(score_in: np.ndarray, score_out: np.ndarray, tpr: float = 0.95) -> float:
-    """Return the fraction of inputs from elsewhere that pass where a fraction `tpr` of known ones does.
+    """Return the fraction of OOD inputs that pass where a fraction `tpr` of known ones does.
 
     Example:
         >>> fpr_at_tpr(np.array([4.0, 3.0, 2.0, 1.0]), np.array([3.5, 0.0]), tpr=0.5)

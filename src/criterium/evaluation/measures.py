@@ -51,7 +51,7 @@ def measure(
 
     Args:
         predictions: with at least one validation and one test row; `auroc`, `fpr95` and `aupr` are NaN where
-            there are no inputs from elsewhere, and those of `NEAR_AND_FAR` are there where both kinds are.
+            there are no OOD inputs, and those of `NEAR_AND_FAR` are there where both kinds are.
         k: for `topk_error`; below the number of classes.
         hierarchy: the tree that the classes hang in; see `criterium.data.hierarchy`.
         class_counts: training rows a class; without them the errors of many, medium and few-shot classes
@@ -72,7 +72,7 @@ def measure(
         "top1_error": top1_error(test.logits, test.target),
         "topk_error": topk_error(test.logits, test.target, k),
         "class_mean_error": class_mean_error(missed, test.target),
-        **{name: class_mean_error(missed, test.target, classes=of) for name, of in groups.items()},
+        **{name: class_mean_error(missed, test.target, classes=classes) for name, classes in groups.items()},
         **_of_tree(test, hierarchy),
         "nll": nll(test.logits, test.target, temperature),
         "nll_uncalibrated": nll(test.logits, test.target),
@@ -80,7 +80,7 @@ def measure(
         "calibration_error": bin_gap(in_bins(confidence, right)),
         "calibration_error_uncalibrated": calibration_error(test.logits, test.target),
         "risk_coverage_area": risk_coverage_area(confidence, right),
-        **_of_elsewhere(predictions),
+        **_of_ood(predictions),
         "temperature": temperature,
     }
 
@@ -128,7 +128,7 @@ def row_sample(
     """Return what a metric owes to the test rows: the same draws for every run on the same rows.
 
     Args:
-        predictions: the test rows, and inputs from elsewhere for the metrics that need them.
+        predictions: the test rows, and OOD inputs for the metrics that need them.
         metric: its name; k comes from `k`.
         k: of ``topk_error``.
         temperature: that was fitted on validation rows.
@@ -188,7 +188,7 @@ def _weighted(
     hierarchy: Hierarchy | None,
     class_counts: Sequence[int] | None,
 ) -> tuple[Callable[[np.ndarray], float], int]:
-    """Return a metric as a function of how often rows count, and how many inputs from elsewhere it takes."""
+    """Return a metric as a function of how often rows count, and how many OOD inputs it takes."""
     if metric in ("calibration_error", "calibration_error_uncalibrated", "risk_coverage_area"):
         at = 1.0 if metric == "calibration_error_uncalibrated" else temperature
         confidence, right = confidences(test.logits, test.target, at)
@@ -197,8 +197,8 @@ def _weighted(
         return lambda weights: bin_gap(in_bins(confidence, right, weights=weights)), 0
     where, _, name = metric.rpartition("_")
     if name in ("auroc", "fpr95", "aupr"):
-        elsewhere = predictions.scores_elsewhere(where or None)
-        return getattr(Ranked(test.score, elsewhere), name), len(elsewhere)
+        ood = predictions.ood_scores(where or None)
+        return getattr(Ranked(test.score, ood), name), len(ood)
     if metric == "mistake_distance" and hierarchy is not None:
         missed = predicted_class(test.logits, test.target)
         far = np.array(
@@ -213,22 +213,22 @@ def _weighted(
 def _of_tree(test: Predictions, hierarchy: Hierarchy | None) -> dict[str, float]:
     if hierarchy is None:
         return {}
-    found = level_errors(test.logits, test.target, hierarchy)
+    errors = level_errors(test.logits, test.target, hierarchy)
     distance = mistake_distance(test.logits, test.target, hierarchy)
-    return dict(zip(tree_metrics(hierarchy), (*found, distance), strict=True))
+    return dict(zip(tree_metrics(hierarchy), (*errors, distance), strict=True))
 
 
-def _of_elsewhere(predictions: Predictions) -> dict[str, float]:
-    """Return how well inputs from elsewhere are told: all of them, and near and far ones where both are."""
+def _of_ood(predictions: Predictions) -> dict[str, float]:
+    """Return how well OOD inputs are told: all of them, and near and far ones where both are."""
     known = predictions.where("test").score
-    found = {}
+    numbers = {}
     for where in (None, "near", "far"):
         prefix = f"{where}_" if where else ""
-        other = predictions.scores_elsewhere(where)
+        other = predictions.ood_scores(where)
         if len(other):
-            found[f"{prefix}auroc"] = auroc(known, other)
-            found[f"{prefix}fpr95"] = fpr_at_tpr(known, other)
-            found[f"{prefix}aupr"] = Ranked(known, other).aupr(np.ones(len(known) + len(other)))
+            numbers[f"{prefix}auroc"] = auroc(known, other)
+            numbers[f"{prefix}fpr95"] = fpr_at_tpr(known, other)
+            numbers[f"{prefix}aupr"] = Ranked(known, other).aupr(np.ones(len(known) + len(other)))
         elif where is None:
-            found |= dict.fromkeys(("auroc", "fpr95", "aupr"), float("nan"))
-    return found
+            numbers |= dict.fromkeys(("auroc", "fpr95", "aupr"), float("nan"))
+    return numbers

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from criterium._checks import choice
 
@@ -165,7 +164,7 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""Every number that `measure` gives beside the temperature, by name."""
+"""Every number that `measure` gives, the temperature apart, by name."""
 
 _OOD = ("auroc", "fpr95", "aupr")
 
@@ -179,7 +178,7 @@ NEAR_AND_FAR: dict[str, Metric] = {
     for where in ("near", "far")
     for name in _OOD
 }
-"""What `measure` gives beside that where OOD inputs come from two sources, one near to the data, one far."""
+"""What `measure` gives as well where OOD inputs come from two sources, one near to the data, one far."""
 
 TREE_METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -202,7 +201,7 @@ TREE_METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""What `measure` gives beside that where classes hang in a tree; in a deeper one ``level2_error`` too."""
+"""What `measure` gives as well where classes hang in a tree; in a deeper one ``level2_error`` too."""
 
 
 def metric(name: str) -> Metric:
@@ -258,10 +257,3 @@ def default_metric(class_counts: Sequence[int], rows: str = "training") -> tuple
             " judges by that."
         )
     return "top1_error", ""
-
-
-def __getattr__(name: str) -> Any:
-    """Return `measure`, which lives in `criterium.evaluation.measures`, when it is asked for here."""
-    if name == "measure":
-        return importlib.import_module("criterium.evaluation.measures").measure
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,19 +13,19 @@ from criterium._checks import choice
 from criterium._files import whole
 from criterium.evaluation.rows import finite, rows_at_once
 
-ELSEWHERE = ("ood", "near", "far")
+OOD_SPLITS = ("ood", "near", "far")
 """Inputs of none of the classes; near to the data and far from it where two sources of them are given."""
 
-SPLITS = ("validation", "test", *ELSEWHERE)
+SPLITS = ("validation", "test", *OOD_SPLITS)
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits, targets and scores of the validation rows, the test rows and the inputs from elsewhere.
+    """Logits, targets and scores of the validation rows, the test rows and the OOD inputs.
 
     Args:
         logits: (N, C), as the model gives them, before any temperature; kept as float32.
-        target: (N,) class indices 0 to C - 1; -1 for inputs from elsewhere.
+        target: (N,) class indices 0 to C - 1; -1 for OOD inputs.
         split: (N,) words, each one of `SPLITS`.
         score: (N,), higher where the model takes the input for one of its classes; kept as float32.
 
@@ -63,11 +63,11 @@ class Predictions:
             if not sound.all():
                 bad = rows - np.count_nonzero(sound)
                 raise ValueError(f"{name}: got {bad} of {rows} rows with values that are not finite")
-        elsewhere = np.isin(self.split, ELSEWHERE)
-        wrong = np.where(elsewhere, self.target != -1, (self.target < 0) | (self.target >= classes))
+        ood = np.isin(self.split, OOD_SPLITS)
+        wrong = np.where(ood, self.target != -1, (self.target < 0) | (self.target >= classes))
         if wrong.any():
             row = int(wrong.argmax())
-            wanted = "-1" if elsewhere[row] else f"0 to {classes - 1}"
+            wanted = "-1" if ood[row] else f"0 to {classes - 1}"
             got = f"{self.target[row]} in the {self.split[row]} split"
             raise ValueError(f"target: got {got}, expected {wanted}")
 
@@ -85,9 +85,9 @@ class Predictions:
         rows = slice(found[0], found[-1] + 1) if together else found
         return Predictions(self.logits[rows], self.target[rows], self.split[rows], self.score[rows])
 
-    def scores_elsewhere(self, where: str | None = None) -> np.ndarray:
-        """Return the scores of inputs from elsewhere: of all, or of the ``"near"`` or the ``"far"`` ones."""
-        kinds = ELSEWHERE if where is None else (choice("where", where, ELSEWHERE),)
+    def ood_scores(self, where: str | None = None) -> np.ndarray:
+        """Return the scores of OOD inputs: of all, or of the ``"near"`` or the ``"far"`` ones."""
+        kinds = OOD_SPLITS if where is None else (choice("where", where, OOD_SPLITS),)
         return self.score[np.isin(self.split, kinds)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -106,7 +106,7 @@ class Predictions:
         )
         # The writer keeps two more numbers for each one of a row group.
         group = min(rows_at_once(self.logits.shape[1]), 2**20)
-        with whole(path) as partial, partial.open("wb") as file:
+        with whole(path) as partial, pa.OSFile(str(partial), "wb") as file:
             pq.write_table(table, file, row_group_size=group, use_dictionary=["split"])
 
     @classmethod
@@ -124,8 +124,8 @@ class Predictions:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
         try:
-            # An open file: the reader takes some names for addresses.
-            with Path(path).open("rb") as opened, pq.ParquetFile(opened) as file:
+            # Opened here, since the reader takes some names for addresses; mapped: no byte is held twice.
+            with pa.memory_map(os.fspath(path)) as opened, pq.ParquetFile(opened) as file:
                 columns = _read(file)
         except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: is no table of predictions ({error})") from error

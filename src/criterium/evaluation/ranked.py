@@ -1,4 +1,4 @@
-"""Scores of known inputs and of inputs from elsewhere in one order, made once for many weighings of rows."""
+"""Scores of known inputs and of OOD inputs in one order, made once for many weighings of rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Ranked:
 
     Args:
         score_in: (N,) of known inputs.
-        score_out: (M,) of inputs from elsewhere.
+        score_out: (M,) of OOD inputs.
 
     Example:
         >>> Ranked(np.array([3.0, 2.0]), np.array([2.0, 1.0])).auroc(np.ones(4))
@@ -27,20 +27,20 @@ class Ranked:
         self.levels, self.place = len(values), place
 
     def auroc(self, weights: np.ndarray) -> float:
-        """Return the chance that a known input scores above one from elsewhere; a tie counts one half."""
+        """Return the chance that a known input scores above an OOD input; a tie counts one half."""
         known, other = self._at_levels(weights)
         below = np.cumsum(other) - other
         return float((known * (below + other / 2)).sum() / (known.sum() * other.sum()))
 
     def fpr95(self, weights: np.ndarray) -> float:
-        """Return the share of inputs from elsewhere that score as high as 95 % of the known ones do."""
+        """Return the share of OOD inputs that score as high as 95 % of the known ones do."""
         known, other = self._at_levels(weights)
         reached = np.cumsum(known[::-1])
         first = int(np.argmax(reached >= 0.95 * reached[-1] - 1e-9))
         return float(np.cumsum(other[::-1])[first] / other.sum())
 
     def aupr(self, weights: np.ndarray) -> float:
-        """Return the average precision of finding inputs from elsewhere by their low scores."""
+        """Return the average precision of finding OOD inputs by their low scores."""
         known, other = self._at_levels(weights)
         found, taken = np.cumsum(other), np.cumsum(known + other)
         precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)

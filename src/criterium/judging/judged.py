@@ -30,7 +30,7 @@ SHOWN = (
     *("top1_error", "topk_error", "class_mean_error"),
     *("nll", "brier", "calibration_error", "risk_coverage_area"),
 )
-OF_ELSEWHERE = ("auroc", "fpr95", "aupr")
+OF_OOD = ("auroc", "fpr95", "aupr")
 
 Runs = Mapping[str, Sequence[Predictions]]
 """By name, the predictions of each repeat."""
@@ -164,7 +164,7 @@ def judge_runs(
     classes = first.logits.shape[1]
     k = _checked_k(asked_k or k, classes)
     _same_classes(runs, classes)
-    shown = OF_CLASSES if kind == "classes" else (*SHOWN, *OF_ELSEWHERE)
+    shown = OF_CLASSES if kind == "classes" else (*SHOWN, *OF_OOD)
     if name not in shown:
         raise ValueError(f"metric: got {metric}, expected one of {', '.join(shown)}, as kind is {kind}")
     temperatures = {who: [_temperature(run) for run in parts] for who, parts in runs.items()}

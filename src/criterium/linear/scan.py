@@ -19,15 +19,15 @@ from criterium.linear.accumulator import Accumulator, Block, State
 from criterium.linear.accumulators import ACCUMULATORS
 from criterium.linear.output_layer import OutputLayer, Slopes
 
-# Logits held at once: on a CPU 2 MiB, so that what is done with them stays in a core's cache; elsewhere 128,
+# Logits held at once: on a CPU 2 MiB, so that what is done with them stays in a core's cache; on a GPU 128,
 # as many as keep a GPU busy.
-_BLOCK, _BLOCK_ELSEWHERE = 1 << 19, 1 << 25
+_BLOCK, _GPU_BLOCK = 1 << 19, 1 << 25
 _LEAST = 128  # classes in a block, below which a matrix product is slow
 
 
 def block_size(features: Tensor) -> int:
     """Return how many classes make a block for features (N, D)."""
-    held = _BLOCK if features.device.type == "cpu" else _BLOCK_ELSEWHERE
+    held = _BLOCK if features.device.type == "cpu" else _GPU_BLOCK
     return max(_LEAST, held // max(1, len(features)))
 
 

@@ -100,7 +100,7 @@ def _floor(options: Options) -> float:
 
 
 def _columns(table: Tensor, index: Tensor, candidates: int) -> Tensor:
-    """Return where the competitors are: the true class, then the strongest others in descending order."""
+    """Return where the candidates are: the true class, then the strongest others in descending order."""
     true = index.unsqueeze(1)
     others = table.scatter(1, true, -math.inf).topk(candidates - 1, dim=1).indices
     return torch.cat([true, others], dim=1)

@@ -9,4 +9,4 @@ MODELS = {
     "resnet20": "ResNet of 20 layers for small images, shortcuts without parameters (He et al. 2016)",
     "preact-resnet18": "pre-activation ResNet of 18 layers, 3x3 stem, 64 to 512 channels (He et al. 2016b)",
 }
-"""What ``model=`` takes beside a Python path ``pkg.module:factory``, with a line about each."""
+"""What ``model=`` takes besides a Python path ``pkg.module:factory``, with a line about each."""

@@ -1,4 +1,4 @@
-"""Models from elsewhere: a function named by a Python path makes the body."""
+"""Models of one's own: a function named by a Python path makes the body."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ class Objective:
     paper: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 0.1  # default for SGD with momentum 0.9
     search: ClassVar[Search] = {}  # in addition to learning rate and weight decay, or in their place
-    published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source beside it
-    score: ClassVar[str] = "mps"  # the score by which the paper tells inputs from elsewhere
+    published: ClassVar[Setting] = {}  # the paper's setting for the nearest case, with its source
+    score: ClassVar[str] = "mps"  # the score by which the paper tells OOD inputs
     score_at_one: ClassVar[bool] = False  # at temperature 1 rather than at the fitted one, as the authors do
     mixes: ClassVar[bool] = False  # brings its own mixing of images, so CutMix is left out
 

@@ -99,7 +99,7 @@ def _strong(z: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (k + 1, N), cut off at degree k. No subtraction but of the two probabilities, so no digits are lost.
 
     Not the tree of `poisson_binomial.chances`: all coefficients of few rows lie in one tensor here, and one
-    step an element is the fewest calls. There a coefficient is a table, and calls cost nothing beside it.
+    step an element is the fewest calls. There a coefficient is a table, next to which calls cost nothing.
     """
     k = start.shape[0] - 1
     # 1 + w x, or 1/w + x where w > 1.

@@ -1,4 +1,4 @@
-"""A finished comparison as one HTML page that needs nothing beside it."""
+"""A finished comparison as one HTML page that needs no other files."""
 
 from criterium.report.page import write_report
 from criterium.report.view import RunView

@@ -87,17 +87,17 @@ def reliability_diagrams(table: Table, runs: Sequence[RunView]) -> Figure:
 
 @svg
 def score_histograms(table: Table, runs: Sequence[RunView]) -> Figure:
-    """Scores of test rows and of inputs from elsewhere, over all seeds."""
+    """Scores of test rows and of OOD inputs, over all seeds."""
     figure, panels = _panels(len(table.objectives), 2.0)
     for position, (panel, name) in enumerate(zip(panels, table.objectives, strict=True)):
         mine = [run.scores for run in runs if run.objective == name]
-        known, elsewhere = (np.concatenate([scores[split] for scores in mine]) for split in ("test", "ood"))
+        known, ood = (np.concatenate([scores[split] for scores in mine]) for split in ("test", "ood"))
         # A few far scores would squeeze the rest into one bar.
-        low, high = np.percentile(np.concatenate([known, elsewhere]), [0.5, 99.5]).tolist()
+        low, high = np.percentile(np.concatenate([known, ood]), [0.5, 99.5]).tolist()
         bins = np.linspace(low, high, 31).tolist() if high > low else [low - 0.5, low + 0.5]
         colour = look(position)[0]
         panel.hist(known, bins, density=True, histtype="stepfilled", color=colour, alpha=0.55)
-        panel.hist(elsewhere, bins, density=True, histtype="step", color=INK, linewidth=1.2)
+        panel.hist(ood, bins, density=True, histtype="step", color=INK, linewidth=1.2)
         panel.set_title(f"{name}\nAUROC {interval(table, 'auroc', table.cells[name]['auroc'])} %")
         panel.set_yticks([])
     _label(panels, "score", "density")

@@ -1,4 +1,4 @@
-"""The page of a finished comparison: one HTML file that needs nothing beside it."""
+"""The page of a finished comparison: one HTML file that needs no others."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _figures(table: Table, runs: Sequence[RunView]) -> list[_Figure]:
     )
     found.append(_Figure("Reliability", caption, figures.reliability_diagrams(table, runs)))
     if "auroc" in table.metrics:
-        caption = "Scores of test rows (filled) and of inputs from elsewhere (line), all seeds together."
+        caption = "Scores of test rows (filled) and of OOD inputs (line), all seeds together."
         found.append(
             _Figure("Scores of known inputs and of others", caption, figures.score_histograms(table, runs))
         )

@@ -21,11 +21,11 @@ class RunView:
         objective: what was trained for.
         seed: of the run.
         history: ``epoch`` and ``validation_error`` (a fraction), a number an epoch each; None where it was
-            trained elsewhere.
+            trained by other code.
         temperature: fitted on validation rows.
         before: `criterium.evaluation.calibration.confidences` of the test rows at temperature 1.
         after: the same at `temperature`.
-        scores: of ``"test"`` rows and of inputs from elsewhere, ``"ood"``.
+        scores: of ``"test"`` rows and of OOD inputs, ``"ood"``.
     """
 
     objective: str
@@ -48,5 +48,5 @@ class RunView:
         """Return what the report shows of `predictions`."""
         test = predictions.where("test")
         before, after = (confidences(test.logits, test.target, t) for t in (1.0, temperature))
-        scores = {"test": test.score, "ood": predictions.scores_elsewhere()}
+        scores = {"test": test.score, "ood": predictions.ood_scores()}
         return cls(objective, seed, history, temperature, before, after, scores)

@@ -33,7 +33,7 @@ def chance_and_slope(
     """
     n, rows = scores.shape
     plan = _plan(relaxation, n, by_rank)
-    # Beside each other for every wire: the row of P that is asked for, and the scores.
+    # Side by side for every wire: the row of P that is asked for, and the scores.
     state = np.zeros((n, 2, rows))
     state[plan.place[index], 0, slice(None) if isinstance(index, int) else np.arange(rows)] = 1
     np.multiply(scores[plan.order], rule.unit, out=state[:, 1])

@@ -32,7 +32,7 @@ def carry_row(scores: Tensor, index: Tensor, k: int, relaxation: str, rule: Comp
     """Return ``(M, k)``, row `index` ``(M,)`` of `top_columns`, without the other rows.
 
     Read from its right end the product needs no stored layers: the unit vector of an element goes through
-    them beside the scores.
+    them with the scores.
     """
     row = torch.zeros_like(scores).scatter(-1, index.unsqueeze(-1), 1.0)
     state = torch.stack([scores.T, row.T])
@@ -66,7 +66,7 @@ def _sweep(
 
 
 def _mix(values: Tensor, other: Tensor, step: _Step) -> Tensor:
-    # Written as two products, not as values + swap * change, for the digits of small values beside large.
+    # As two products, not values + swap * change, so that small values next to large ones keep their digits.
     return torch.addcmul(step.keep * values, step.swap, other)
 
 

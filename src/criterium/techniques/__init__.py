@@ -1,1 +1,1 @@
-"""What changes training beside the objective: usable alone, in any PyTorch loop."""
+"""What changes training besides the objective: usable alone, in any PyTorch loop."""

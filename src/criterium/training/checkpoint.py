@@ -31,8 +31,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {}).get("note", "{}"))
+            if not isinstance(note, dict):
+                raise ValueError(f"{path}: got other contents than the state of a run")
             return {key: file.get_tensor(key) for key in file.keys()}, note  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
 
 

@@ -27,16 +27,21 @@ History = dict[str, list[float]]
 _CHECKPOINT_SECONDS = 30.0
 
 
+class OtherRun(ValueError):
+    """A checkpoint holds the state of another run."""
+
+
 class Diverged(ValueError):
     """Training came to a loss or to logits that are not finite."""
 
 
 @dataclass
 class Trained:
-    """A trained classifier, on the device, with its history by epoch."""
+    """A trained classifier, on the device, with its history by epoch and what is to be said of it."""
 
     model: nn.Module
     history: History = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def train(
@@ -64,7 +69,8 @@ def train(
         task: what the objective may know of the data, from `task_of`.
         seed: decides the order of rows, augmentation and noise.
         accelerator: device, precision and processes, from `accelerator_for`.
-        resume: a file in which the state is saved every half minute, and from which it is taken up.
+        resume: a file in which the state is saved every half minute, and from which it is taken up;
+            one of another run is set aside, with a note.
         progress: told the epochs that are done, and how many there will be.
 
     Returns:
@@ -74,7 +80,6 @@ def train(
 
     Raises:
         Diverged: the loss of an epoch, or the logits after it, were not finite.
-        ValueError: `resume` holds the state of another run.
 
     """
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
@@ -88,10 +93,16 @@ def _train(
 ) -> Trained:
     recipe, accelerator = trainer.recipe, trainer.accelerator
     history: History = {"epoch": [], "train_loss": [], "validation_error": [], "seconds": []}
+    notes: list[str] = []
     first = 0
     run = _identity(trainer, dataset)
     if resume is not None and resume.exists():
-        history = _take_up(trainer, run, resume)
+        try:
+            history = _take_up(trainer, run, resume)
+        except OtherRun as error:
+            aside = resume.with_name(f"other-{resume.name}")
+            resume.replace(aside)
+            notes.append(f"{error}; it is set aside as {aside.name}")
         first = len(history["epoch"])
     saved = time.monotonic()
     for epoch in range(first, recipe.epochs):
@@ -119,7 +130,7 @@ def _train(
             saved = time.monotonic()
     if progress is not None:
         progress(recipe.epochs, recipe.epochs)
-    return Trained(trainer.trained(), history)
+    return Trained(trainer.trained(), history, notes)
 
 
 def _identity(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
@@ -141,15 +152,29 @@ def _identity(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
 def _take_up(trainer: Trainer, run: dict[str, Any], path: Path) -> History:
     """Put the state in `path` into `trainer` and return the history that led to it."""
     tensors, note = checkpoint.load_tensors(path)
+    held = note.get("run")
     for name, value in run.items():
-        if note.get("run", {}).get(name) != value:
-            raise ValueError(
-                f"resume: {path} holds another run: its {name} was {note.get('run', {}).get(name)!r},"
-                f" expected {value!r}"
-            )
+        was = held.get(name) if isinstance(held, dict) else None
+        if was != value:
+            raise OtherRun(f"resume: {path} holds another run: its {name} was {was!r}, expected {value!r}")
+    history: Any = note.get("history")
+    if not _is_history(history):
+        raise OtherRun(f"resume: {path} holds no history of a run")
     try:
         checkpoint.unpack(tensors, trainer.modules, trainer.stateful)
     except ValueError as error:
-        raise ValueError(f"resume: {path} holds another run: {error}") from error
-    history: History = note["history"]
-    return history
+        raise OtherRun(f"resume: {path} holds another run: {error}") from error
+    return {name: list(values) for name, values in history.items()}
+
+
+def _is_history(history: Any) -> bool:
+    if not isinstance(history, dict) or history.keys() != {
+        "epoch",
+        "train_loss",
+        "validation_error",
+        "seconds",
+    }:
+        return False
+    columns = list(history.values())
+    sound = all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns)
+    return sound and all(isinstance(x, int | float) for one in columns for x in one)

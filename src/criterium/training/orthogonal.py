@@ -1,4 +1,4 @@
-"""Orthogonal training in the loop: what each of its methods asks for beside a parametrised backbone."""
+"""Orthogonal training in the loop: what each of its methods asks for besides a parametrised backbone."""
 
 from __future__ import annotations
 

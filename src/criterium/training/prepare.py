@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from criterium._files import whole
 from criterium.data import Dataset
 from criterium.objectives import Objective, Task
 from criterium.training.checkpoint import load_tensors
@@ -124,6 +125,7 @@ def _drop_damaged(checkpoint: Path) -> None:
 
 def _progress(path: Path) -> Callable[[int, int], None]:
     def report(done: int, total: int) -> None:
-        path.write_text(f"{done} {total}", encoding="ascii")
+        with whole(path) as partial:
+            partial.write_text(f"{done} {total}", encoding="ascii")
 
     return report
