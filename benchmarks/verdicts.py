@@ -262,18 +262,9 @@ def plot(found: dict[str, list[dict[str, Any]]]) -> Figure:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, races) in zip(panels, found.items(), strict=True):
         for place, (repeats, values) in enumerate(power(races).items()):
-            color, _ = look(place)
-            axes.plot(100 * PLANTED, values, color=color)
-            axes.annotate(
-                f"{repeats} repeats",
-                (100 * PLANTED[-1], values[-1]),
-                xytext=(3, 0),
-                textcoords="offset points",
-                color=color,
-                va="center",
-                fontsize=8,
-            )
+            axes.plot(100 * PLANTED, values, color=look(place)[0], label=f"{repeats} repeats")
         axes.set(title=name, xlabel="planted difference, points of error", ylim=(-0.02, 1.02))
+    panels[-1].legend(frameon=False, loc="lower right")
     panels[0].set_ylabel("share of races that say “worse”")
     return figure
 
