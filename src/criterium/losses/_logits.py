@@ -27,6 +27,11 @@ def from_top(table: Tensor) -> Tensor:
     return table - (top + (top - top))
 
 
+def below_top(table: Tensor) -> Tensor:
+    """Return `from_top` for a softmax, which makes a row NaN that has one: so one entry is enough."""
+    return table - table.detach().amax(dim=1, keepdim=True)
+
+
 def bounded(table: Tensor, least: float | None = None) -> Tensor:
     """Return logits with a finite one in place of minus infinity, whose products with 0 are NaN.
 

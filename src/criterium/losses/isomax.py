@@ -6,7 +6,7 @@ from torch import Tensor
 
 from criterium._checks import positive
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
-from criterium.losses._logits import from_top
+from criterium.losses._logits import below_top
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -55,7 +55,7 @@ def isomax_loss(
     """
     scale = positive("entropic_scale", entropic_scale)
 
-    dense = cross_entropy_of(lambda logits, _: from_top(logits).mul_(scale))
+    dense = cross_entropy_of(lambda logits, _: below_top(logits).mul_(scale))
     rows = in_one_pass(dense, "cross_entropy", scale=scale)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense

@@ -12,7 +12,7 @@ from torch import Tensor
 from criterium._checks import non_negative, positive
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
-from criterium.losses._logits import from_top
+from criterium.losses._logits import below_top
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -67,7 +67,7 @@ def ldam_loss(
 
     def shifted(table: Tensor, index: Tensor) -> Tensor:
         own = index.unsqueeze(1)
-        return from_top(table).mul_(scale).scatter_add_(1, own, -margin(table)[own])
+        return below_top(table).mul_(scale).scatter_add_(1, own, -margin(table)[own])
 
     rows = in_one_pass(cross_entropy_of(shifted), "cross_entropy", scale=scale, margin=margin)
     return per_example_loss(

@@ -10,7 +10,7 @@ from torch import Tensor
 from criterium._checks import non_negative
 from criterium.losses._class_counts import check_counts, counts_for
 from criterium.losses._contract import Criterion, cross_entropy_of, per_example_loss
-from criterium.losses._logits import from_top
+from criterium.losses._logits import below_top
 from criterium.losses._one_pass import in_one_pass
 
 
@@ -57,7 +57,7 @@ def logit_adjusted_cross_entropy(
 
     """
     shift = partial(adjustment, class_counts, tau)
-    dense = cross_entropy_of(lambda table, _: from_top(table).add_(shift(table)))
+    dense = cross_entropy_of(lambda table, _: below_top(table).add_(shift(table)))
     rows = in_one_pass(dense, "cross_entropy", shift=shift)
     return per_example_loss(
         rows, logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, dense=dense

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from criterium._checks import at_least, non_negative, positive
 from criterium.losses._contract import Criterion, cross_entropy, forming_gradient, per_example_loss
-from criterium.losses._logits import bounded, flaw, from_top, put
+from criterium.losses._logits import below_top, bounded, flaw, put
 from criterium.order_statistics.symmetric_polynomials import symmetric_log_ratio
 
 
@@ -79,7 +79,7 @@ def smooth_topk_svm(
 
     def one(table: Tensor, index: Tensor) -> Tensor:
         # Measured from the largest logit, whose neighbours decide, differences keep their digits.
-        lead = from_top(table)
+        lead = below_top(table)
         own = index.unsqueeze(1)
         lead = lead.scatter(1, own, lead.gather(1, own) - margin)
         return temperature * cross_entropy(lead / temperature, index)
