@@ -69,7 +69,9 @@ def kill_races(kills: int, seed: int) -> Iterator[str]:
         (folder / "t.csv").write_text("x,z,y\n" + lines, encoding="utf-8")
         words = ["compare", *WORDS, "--data", "csv:t.csv", "--label", "y", "--out", "race"]
         begun = time.monotonic()
-        assert begin(words, folder).wait() == 0
+        process = begin(words, folder)
+        process.communicate()
+        assert process.returncode == 0
         took = time.monotonic() - begun
         wanted = contents(folder / "race")
         while kills > 0:
