@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fuzz picture clean
+.PHONY: demo test fuzz kill picture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/criterium compare --repeats 5 --tune 4
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/data/fuzzing.py 3600 $$(date +%s)
+
+# 200 kills at random moments; what goes on afterwards must come to the same bits.
+kill: $(VENV)/.installed-test
+	$(BIN)/python tests/comparison/killing.py 200 $$(date +%s)
 
 # The picture of the README: make picture REPORT=runs/.../report.html
 picture:

@@ -23,6 +23,8 @@ from criterium.training.seeds import derive
 _RECIPE = tuple(one.name for one in dataclasses.fields(Recipe))
 _TUNED = ("learning_rate", "weight_decay")
 """What of the recipe is tuned unless it is given."""
+MOST = 10_000
+"""Repeats, and settings to try: more are a slip of the finger."""
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a finite number", (int, float)),
@@ -59,6 +61,9 @@ class Plan:
     def __post_init__(self) -> None:
         """Check what can be checked without the data."""
         at_least("tune", self.tune, 0)
+        for name, value, most in (("tune", self.tune, MOST), ("repeats", len(self.seeds), MOST)):
+            if value > most:
+                raise ValueError(f"{name}: got {value}, expected at most {most:,}")
         at_least("k", self.k, 1)
         for name, values in (("objectives", self.objectives), ("repeats", self.seeds)):
             if not values:
@@ -66,7 +71,8 @@ class Plan:
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: got {', '.join(map(str, values))}, expected each only once")
         for seed in self.seeds:
-            at_least("repeats", seed, 0)
+            if at_least("repeats", seed, 0) >= 2**63:
+                raise ValueError(f"repeats: got {seed}, expected numbers below 2^63")
         at_least("study_seed", self.study_seed, 0)
         if self.margin is not None:
             positive("margin", self.margin)

@@ -23,7 +23,7 @@ from criterium.comparison.config import blamed, read_config, write_config
 from criterium.comparison.cost import measure_cost
 from criterium.comparison.entrants import Entrant, entered, how_to_go_on, named_again, notes_on_handed
 from criterium.comparison.made import check_made
-from criterium.comparison.plan import Plan, configure
+from criterium.comparison.plan import MOST, Plan, configure
 from criterium.comparison.rehearsal import rehearse
 from criterium.comparison.runs import Run, Trial, carry_out, drop_weights
 from criterium.comparison.study import GROUPS, Chosen, Study, decided, known_cost, open_study
@@ -157,10 +157,14 @@ def compare(
 
 def _repeats(given: int | str | Sequence[int]) -> tuple[tuple[int, ...], bool]:
     """Return the numbers of the repeats, at most, and whether they are added only as needed."""
+    if isinstance(given, int) and given > MOST:  # before so many are counted
+        raise ValueError(f"repeats: got {given}, expected at most {MOST:,}")
     if isinstance(given, str):
         kind, _, most = given.partition(":")
         if kind != "auto" or not most.isdigit():
             raise ValueError(f"repeats: got {given!r}, expected a number, or auto:20")
+        if len(most) > len(str(MOST)):
+            raise ValueError(f"repeats: got {given!r}, expected at most {MOST:,}")
         return tuple(range(at_least("repeats", int(most), 8))), True
     if isinstance(given, int):
         return tuple(range(at_least("repeats", given, 1))), False

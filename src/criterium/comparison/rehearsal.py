@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from criterium._code import first_line
 from criterium.comparison.labels import parse
 from criterium.comparison.plan import Plan
 from criterium.data import Dataset
@@ -49,8 +50,10 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
                         criterion(logits, wanted)
             if recipe.orthogonal is not None:
                 OrthogonalTraining(recipe.orthogonal, model, len(criteria), seed=0)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"objective {label}: {error}") from error
+        except (Exception, SystemExit) as error:
+            plain = isinstance(error, ValueError | TypeError | RuntimeError)
+            words = error if plain else first_line(error)
+            raise ValueError(f"objective {label}: {words}") from error
 
 
 def _check_room(dataset: Dataset) -> None:

@@ -104,7 +104,9 @@ def _results(work: Work[R], waiting: Sequence[R], root: Path, jobs: int) -> Iter
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that tasks are cancelled is what is meant
             found.close()
-            fresh_workers(kill=True)
+        for child in multiprocessing.active_children():
+            if child.name.startswith("Loky"):  # which joblib did not end
+                child.kill()
         raise
 
 
@@ -121,11 +123,11 @@ def _without_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def fresh_workers(*, kill: bool = False) -> None:
+def fresh_workers() -> None:
     """Let the workers of earlier races go: they would know older versions of the user's own modules."""
     from joblib.externals.loky import get_reusable_executor
 
-    get_reusable_executor().shutdown(wait=True, kill_workers=kill)
+    get_reusable_executor().shutdown(wait=True)
 
 
 _alone = threading.Lock()
