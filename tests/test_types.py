@@ -20,7 +20,9 @@ import criterium
 
 TESTS = Path(__file__).parent
 SOURCE = str(Path(criterium.__file__).parents[1])
-ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "MYPYPATH": SOURCE}
+# pyright looks for packages by the first Python in PATH.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "MYPYPATH": SOURCE, "PATH": PATH}
 Found = list[tuple[str, int, str, str]]
 """File, line, "error" or "note", and the words."""
 

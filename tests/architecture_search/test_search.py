@@ -268,7 +268,7 @@ def test_networks_that_cannot_be_scored_are_listed_with_their_reason(
         (["--space", "resnet"], "space: resnet needs images"),
         (["--budget", "0"], "budget: got 0"),
         (["--train", "-1"], "train: got -1"),
-        (["--train-top", "-1"], "train_top: got -1"),
+        (["--train-top", "-1"], "train-top: got -1"),
         (["--seed", "-1"], "seed: got -1"),
         (["--jobs", "0"], "jobs: got 0"),
         (["--epochs", "0"], "epochs: got 0"),

@@ -48,7 +48,7 @@ def test_a_command_reads_data_as_its_options_say(tmp_path: Path) -> None:
     assert '"groups": "who"' in json.dumps(config)
     wrong = criterium(*words, "--image-size", 8)
     assert wrong.exit_code == 2
-    assert "image_size: got 8 for csv" in wrong.output
+    assert "image-size: got 8 for csv" in wrong.output
 
 
 @pytest.mark.parametrize("command", ["compare", "train", "search"])

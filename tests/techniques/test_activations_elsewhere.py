@@ -186,7 +186,10 @@ def test_the_command(tmp_path: Path, text: str, kept: int | str) -> None:
     command = ["train", "cross-entropy", "--epochs", "1", "--ood", "none", "--device", "cpu", "--json"]
     result = CliRunner().invoke(app, [*command, "--compress-activations", text, "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert json.loads((out / "config.json").read_text())["plan"]["recipe"]["compress_activations"] == kept
+    assert (
+        json.loads((out / "config.json").read_text())["plan"]["setup"]["recipe"]["compress_activations"]
+        == kept
+    )
     result = CliRunner().invoke(app, [*command, "--compress-activations", "12", "--out", str(out)])
     assert result.exit_code == 2
-    assert "compress_activations: got 12, expected 1 to 8 bits or a level: L0, L1" in result.output
+    assert "--compress-activations: got 12, expected 1 to 8 bits or a level: L0, L1" in result.output
